@@ -1,0 +1,26 @@
+"""Fixtures for all tests."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from streams.local.broker import Broker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningBroker:
+    """A Kafka that is up, and none of the test's business to stop."""
+
+    bootstrap: str
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[RunningBroker]:
+    """The Kafka at STREAMS_BROKER, or else one started for this session. Tests share it: name topics uniquely."""
+    if address := os.environ.get("STREAMS_BROKER"):
+        yield RunningBroker(bootstrap=address)
+    else:
+        with Broker(ephemeral=True) as own:
+            yield RunningBroker(bootstrap=own.bootstrap)
