@@ -1,0 +1,152 @@
+"""What we ask of a Kafka cluster besides reading and writing: make our topics, and say when they do not fit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from aiokafka import errors as kafka_errors
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from streams.codec.dead_letter import DEAD_LETTER_OVERHEAD_BYTES
+from streams.errors import BrokerError
+from streams.settings import Settings
+from streams.topics import Topics
+
+RECORD_BYTES_MAX = 16 * 1024 * 1024
+"""Largest record of our topics: an AWS event (1 MiB), its response (6 MiB) and room for larger providers."""
+
+_DAY_MS = 24 * 3600 * 1000
+_WORK = {"retention.ms": 14 * _DAY_MS}
+"""Work waits here while every worker is down, so it is kept for two weeks."""
+_HISTORY = {"retention.ms": 7 * _DAY_MS}
+_DEAD = {"retention.ms": 30 * _DAY_MS}
+_STATE = {"cleanup.policy": "compact", "segment.bytes": 64 << 20, "min.cleanable.dirty.ratio": "0.2"}
+
+_SIZE = "max.message.bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as it is in the cluster."""
+
+    name: str
+    partitions: int
+    record_bytes_max: int
+    """Largest batch of records that it takes."""
+
+
+def wanted(topics: Topics, destinations: Iterable[str] = ()) -> dict[str, dict[str, str]]:
+    """The configuration of every topic of ours, and of the *destinations* that functions name."""
+    configs: dict[str, Mapping[str, object]] = {
+        topics.invocations: {
+            **_WORK,
+            "message.timestamp.type": "LogAppendTime",  # an event's age begins when the broker has it
+            _SIZE: RECORD_BYTES_MAX - DEAD_LETTER_OVERHEAD_BYTES,  # so that every input fits a dead letter
+        }
+    }
+    configs |= dict.fromkeys(topics.tiers, _WORK)
+    configs[topics.changelog] = _STATE
+    configs |= dict.fromkeys((*topics.records, topics.facts), _HISTORY)
+    configs[topics.dlq] = _DEAD
+    configs |= dict.fromkeys(destinations, _HISTORY)
+    return {
+        name: {_SIZE: str(RECORD_BYTES_MAX), **{key: str(value) for key, value in config.items()}}
+        for name, config in configs.items()
+    }
+
+
+@dataclass(slots=True)
+class Cluster:
+    """An administrative connection; use it as ``async with``. Raises `BrokerError` when the cluster does not answer."""
+
+    settings: Settings
+    _admin: Any = field(default=None, init=False)
+
+    async def __aenter__(self) -> Self:
+        self._admin = AIOKafkaAdminClient(**self.settings.kafka(), request_timeout_ms=15_000)
+        try:
+            await self._admin.start()
+        except (kafka_errors.KafkaError, OSError) as error:
+            await self._admin.close()
+            raise BrokerError(
+                f"no Kafka broker answers at {self.settings.broker}: {error}. Start one with `streams broker`, "
+                "or name yours with --broker or STREAMS_BROKER"
+            ) from error
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._admin.close()
+
+    async def topics(self) -> dict[str, Topic]:
+        """Every topic of the cluster by name."""
+        described = [topic for topic in await self._admin.describe_topics() if not topic["is_internal"]]
+        names = [topic["topic"] for topic in described]
+        sizes = await self._record_sizes(names) if names else {}
+        return {
+            topic["topic"]: Topic(topic["topic"], len(topic["partitions"]), sizes.get(topic["topic"], 1_048_588))
+            for topic in described
+        }
+
+    async def _record_sizes(self, names: list[str]) -> dict[str, int]:
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name, {_SIZE: None}) for name in names]
+        sizes = {}
+        for response in await self._admin.describe_configs(resources):
+            for code, _, _, name, entries in response.resources:
+                if code == 0:
+                    sizes[name] = next((int(entry[1]) for entry in entries if entry[0] == _SIZE), 1_048_588)
+        return sizes
+
+    async def create(self, topics: Topics, destinations: Iterable[str] = ()) -> list[str]:
+        """Make what is missing; what exists is left alone. Returns the names of topics that were made."""
+        existing = await self.topics()
+        settings = self.settings
+        counts = Counter(existing[name].partitions for name in topics.all if name in existing)
+        partitions = counts.most_common(1)[0][0] if counts else settings.partitions  # fit what is there already
+        new = [
+            NewTopic(name, partitions, settings.replication, topic_configs=config)
+            for name, config in wanted(topics, destinations).items()
+            if name not in existing
+        ]
+        if new:
+            response = await self._admin.create_topics(new)
+            faults = [
+                f"{name}: {message or code}" for name, code, message, *_ in response.topic_errors if code not in (0, 36)
+            ]
+            if faults:
+                raise BrokerError("topics could not be created: " + "; ".join(faults))
+        return [topic.name for topic in new]
+
+    async def delete(self, names: Iterable[str]) -> None:
+        """Delete topics; one that is not there is no error."""
+        await self._admin.delete_topics(list(names))
+
+
+def fault(topics: Topics, existing: Mapping[str, Topic], destinations: Iterable[str] = ()) -> str | None:
+    """Why a worker cannot run on these topics, and what to do about it; None when it can."""
+    missing = [name for name in (*topics.all, *destinations) if name not in existing]
+    if missing:
+        names = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+        return f"{len(missing)} topics are missing ({names}): run `streams topics create`"
+    by_count: dict[int, list[str]] = {}
+    for name in topics.all:
+        by_count.setdefault(existing[name].partitions, []).append(name)
+    if len(by_count) == 1:
+        return None
+    usual = max(by_count, key=lambda count: len(by_count[count]))
+    odd = "; ".join(
+        f"{', '.join(names[:5])} {'has' if len(names) == 1 else 'have'} {count}"
+        for count, names in sorted(by_count.items())
+        if count != usual
+    )
+    return (
+        f"all topics need the same number of partitions: {len(by_count[usual])} have {usual}, but {odd}. "
+        "Add partitions to the smaller ones with your Kafka tools (kafka-topics.sh --alter --partitions N), "
+        "while nothing is in flight, or use another prefix and run `streams topics create`"
+    )

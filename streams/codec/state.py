@@ -1,0 +1,55 @@
+"""The state of an invocation as the table keeps it: 30 bytes, whatever happened."""
+
+from __future__ import annotations
+
+import struct
+from typing import get_args
+
+from streams.core.lifecycle import State, Status
+from streams.errors import StreamsError
+
+VERSION = 1
+
+# version, status, executions, failures, attempt, throttles, accepted_at_ms, due_at_ms. Executions and failures are
+# bounded by the policies' attempts; attempts and throttles only by the age.
+_LAYOUT = struct.Struct(">BBHHIIqq")
+_STATUSES: tuple[Status, ...] = get_args(Status)
+_CODES = {status: code for code, status in enumerate(_STATUSES)}
+_OVER = (_CODES["succeeded"], _CODES["failed"])
+
+
+class StateError(StreamsError):
+    """Bytes in the table that this version cannot read."""
+
+
+def pack(state: State) -> bytes:
+    """*state* without its `last` outcome: 30 bytes, never empty."""
+    return _LAYOUT.pack(
+        VERSION,
+        _CODES[state.status],
+        state.executions,
+        state.failures,
+        state.attempt,
+        state.throttles,
+        state.accepted_at_ms,
+        state.due_at_ms,
+    )
+
+
+def unpack(data: bytes) -> State:
+    """The state that `pack` made *data* of. Raises StateError for another version or damaged bytes."""
+    if len(data) != _LAYOUT.size or data[0] != VERSION or data[1] >= len(_STATUSES):
+        raise StateError(_fault(data))
+    _, code, executions, failures, attempt, throttles, accepted_at_ms, due_at_ms = _LAYOUT.unpack(data)
+    return State(_STATUSES[code], attempt, executions, failures, throttles, accepted_at_ms, due_at_ms)
+
+
+def ended_at_ms(data: bytes) -> int | None:
+    """When the invocation whose packed state is *data* ended; None while it has not. Cheaper than `unpack`."""
+    return int.from_bytes(data[-8:], "big") if data[1] in _OVER else None
+
+
+def _fault(data: bytes) -> str:
+    if data and data[0] != VERSION:
+        return f"The table has a state of version {data[0]}, this Streams reads {VERSION}: run the one that wrote it."
+    return f"A state in the table is damaged: {len(data)} bytes instead of {_LAYOUT.size}, or an unknown status."

@@ -1,0 +1,150 @@
+"""The nouns every other module speaks: outcomes, endings, functions and invocations that have ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from streams.core.policy import Policy
+
+OutcomeKind: TypeAlias = Literal["returned", "function_error", "throttled", "system_error", "target_missing"]
+"""How an attempt ended. Only *function_error* and *returned* mean that the function ran."""
+
+Ending: TypeAlias = Literal[
+    "succeeded", "retries_exhausted", "expired", "zero_concurrency", "budget_spent", "target_missing", "loop"
+]
+"""Why an invocation is over, in our words; a provider's record says it in its own (`condition`).
+
+- *retries_exhausted*: the attempts budget is spent.
+- *expired*: the next try could only start at or after the age limit, or was picked up after it.
+- *zero_concurrency*: the function may not run at all (reserved concurrency 0).
+- *budget_spent*: throttles and system errors used up the provider's own time budget.
+- *target_missing*: the function is gone and the provider does not retry that.
+- *loop*: the chain function -> destination -> function was too deep.
+"""
+
+Cause: TypeAlias = Literal["raised", "handled", "timed_out", "exited", "response_too_large", "not_serializable"]
+"""What went wrong inside a function."""
+
+RecordsKept: TypeAlias = Literal["all", "failures", "none"]
+"""Which endings of a function are written to `<provider>.success` and `<provider>.failure`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one attempt ended: a value, never an exception.
+
+    *payload* is what the record splices as the response, unchanged: the result, or the provider's error document.
+    None means that the record has no response payload.
+    """
+
+    kind: OutcomeKind
+    status_code: int = 200
+    payload: bytes | None = None
+    error_type: str = ""
+    error_message: str = ""
+    handled: bool = False
+    """The function reported the error itself (Alibaba's HandledInvocationError)."""
+    is_json: bool = True
+    """Whether *payload* is one JSON document (an HTTP target may answer anything)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionFailure:
+    """What an invoker saw when a function failed; the provider turns it into its own error document.
+
+    *trace* holds the formatted stack frames of the function, outermost first, as `traceback.format_list` writes them.
+    *exit* says how a process died: ``"exit status 1"``, ``"signal: killed"``, or ``""`` when it gave no reason.
+    """
+
+    cause: Cause
+    error_type: str = ""
+    message: str = ""
+    trace: tuple[str, ...] = ()
+    exit: str = ""
+    timeout_ms: int = 0
+    """The function's time limit, for *timed_out*."""
+    size_bytes: int = 0
+    """The size of the refused response, for *response_too_large*."""
+
+
+@dataclass(frozen=True, slots=True)
+class PythonTarget:
+    """A callable ``module:name(event, context)`` and where it runs."""
+
+    module: str
+    attribute: str
+    isolation: Literal["inline", "thread", "process"]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpTarget:
+    """A function behind a URL. *runtime_api*: it is a Lambda Runtime Interface Emulator, else plain HTTP."""
+
+    url: str
+    runtime_api: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaDestination:
+    """``kafka://topic``: the record's JSON is produced there, inside the transaction."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionDestination:
+    """Another function of ours: the record's JSON becomes the event of a new invocation, one link deeper."""
+
+    reference: str
+
+
+Destination: TypeAlias = KafkaDestination | FunctionDestination
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """One qualifier (version or alias) of a function: what to run, and under which rules."""
+
+    name: str
+    qualifier: str
+    """As requested; the provider's word for the newest version when none was."""
+    provider: str
+    """Key into `PROVIDERS`."""
+    resource: str
+    """The qualified ARN or URN, exactly as records show it."""
+    executed_version: str
+    """The version that *qualifier* resolves to."""
+    target: PythonTarget | HttpTarget
+    timeout_ms: int
+    policy: Policy
+    reserved_concurrency: int | None = None
+    """At most so many attempts at once; None: no limit of its own; 0: never run."""
+    on_success: Destination | None = None
+    on_failure: Destination | None = None
+    dead_letter: KafkaDestination | None = None
+    """Gets the event itself, byte for byte (AWS DeadLetterConfig)."""
+    records: RecordsKept = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """An invocation that is over: all that a record or a dead letter says about it."""
+
+    request_id: str
+    resource: str
+    executed_version: str
+    event: bytes
+    ending: Ending
+    ended_at_ms: int
+    accepted_at_ms: int
+    attempts: int
+    """Attempts made, throttled ones included."""
+    executions: int
+    """Attempts in which the function ran."""
+    failures: int
+    """Attempts that counted against the attempts budget."""
+    started_at_ms: int | None
+    """When the last attempt began; None if none did."""
+    outcome: Outcome | None
+    """How the last attempt ended; None if there was none."""

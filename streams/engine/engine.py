@@ -1,0 +1,252 @@
+"""A worker's hold on its partitions: taking them over, letting them go, and stopping when going on could lose something.
+
+Order of an acquisition, every step needed:
+
+1. no transaction of ours is open (the committer's lock) and the gate is closed;
+2. *stable* committed offsets: this waits for a previous owner's open transaction, and fences it when its owner is dead;
+3. the high watermark of the changelog, then everything up to it, read committed;
+4. still the same generation? then the gate opens for it;
+5. every source partition is sought to an explicit offset. aiokafka's `seek_to_committed` skips partitions with no
+   committed offset, and whatever it had fetched of them before the rebalance would be lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, NoReturn
+
+from aiokafka import TopicPartition
+
+from streams.engine.commits import Committer
+from streams.engine.delays import Deliver, TierQueue
+from streams.engine.partition import Partition, in_flight_total
+from streams.engine.recovery import StateReader
+from streams.engine.transaction import Member, Position, TransactionalProducer
+from streams.settings import Settings
+
+log = logging.getLogger(__name__)
+
+EXIT_UNSAFE = 70
+"""Exit status when the process stopped rather than risk a loss; its supervisor starts it again (EX_SOFTWARE)."""
+STUCK_AFTER_S = 1.0
+"""A new owner waits so long for another worker's open transaction before it fences it."""
+REVOKE_FLUSH_S = 3.0
+"""A revocation waits so long for the last commit."""
+TRANSACTION_TIMEOUT_MS = 10_000
+
+
+def exit_process(reason: str) -> NoReturn:
+    """Stop at once. Nothing uncommitted is visible, and whoever starts next takes over where the last commit ended."""
+    log.critical("stopping: %s", reason)
+    logging.shutdown()
+    os._exit(EXIT_UNSAFE)
+
+
+class Engine:
+    """All partitions of one worker, its transactional producer and its committer."""
+
+    def __init__(self, settings: Settings, die: Callable[[str], NoReturn] = exit_process) -> None:
+        self.settings = settings
+        self.topics = settings.topics
+        self.sources = (self.topics.invocations, *self.topics.tiers)
+        self.die = die
+        self.era = 0
+        self.partitions: dict[int, Partition] = {}
+        self.queues: dict[TopicPartition, TierQueue] = {}
+        self.token = uuid.uuid4().hex[:12]
+        """Names this process."""
+        self.consumer: Any = None
+        """Faust's consumer (`transport.Consumer`), set when it is created."""
+        self.on_owned: list[Callable[[], None]] = []
+        """Called after every acquisition."""
+        name = settings.worker_name or self.token
+        # ':' cannot be part of a consumer group made from a topic prefix, so no other application's ids match it
+        self.transactional_id_prefix = f"{self.topics.app_id}:"
+        self.producer = TransactionalProducer(
+            settings.kafka(), self.transactional_id_prefix + name, self.topics.app_id, TRANSACTION_TIMEOUT_MS
+        )
+        self.committer = Committer(self.producer, self.token, settings.commit_interval_ms / 1000, self.die)
+        self.output_topics: tuple[str, ...] = (*self.topics.records, self.topics.dlq, self.topics.facts)
+        """What is written besides the sources and the changelog."""
+        self._idle: asyncio.Event | None = None
+        """While draining: set when nothing is in flight."""
+        self._tiers_full: set[TopicPartition] = set()
+        self._background: set[asyncio.Task[None]] = set()
+
+    # -- start and stop ------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Fence whoever held our name before, and begin to commit."""
+        await self.producer.start((*self.sources, self.topics.changelog, *self.output_topics))
+        self.background(self.committer.run())
+        self.background(self._forget_ended())
+
+    async def stop(self) -> None:
+        for task in self._background:
+            task.cancel()
+        await self.producer.close()
+
+    async def drain(self) -> None:
+        """Graceful stop: accept nothing more, let running functions end (bounded), commit, let go."""
+        self.era += 1
+        self._idle = asyncio.Event()
+        if in_flight_total(self.partitions.values()):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), self.settings.drain_s)
+        await self.release()
+
+    def background(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run *coroutine* for the life of the worker; an exception in it is fatal."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._background.add(task)
+        task.add_done_callback(self._background_done)
+
+    def _background_done(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.task_failed(error)
+
+    async def _forget_ended(self) -> None:
+        """Once a second: forget finished requests that are old or too many."""
+        settings = self.settings
+        while True:
+            await asyncio.sleep(1.0)
+            before_ms = self.now_ms() - int(settings.terminal_retention_s * 1000)
+            for partition in list(self.partitions.values()):
+                partition.forget_ended(before_ms, settings.terminal_max)
+
+    # -- what partitions ask of their owner ------------------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def changed(self, partition: Partition) -> None:
+        self.committer.changed(partition)
+        if self._idle is not None and not in_flight_total(self.partitions.values()):
+            self._idle.set()
+
+    def task_failed(self, error: BaseException) -> None:
+        log.error("a task failed", exc_info=error)
+        self.die(f"a task failed: {error!r}")
+
+    def pause(self, partition: Partition) -> None:
+        self.consumer.pause_sources(partition.sources)
+
+    def resume(self, partition: Partition) -> None:
+        self.consumer.resume_sources([source for source in partition.sources if source not in self._tiers_full])
+
+    def tier_full(self, source: TopicPartition, full: bool) -> None:
+        """A tier partition holds all it may: the rest of it waits in Kafka."""
+        if full:
+            self._tiers_full.add(source)
+            self.consumer.pause_sources([source])
+        else:
+            self._tiers_full.discard(source)
+            if not self.partitions[source.partition].paused:
+                self.consumer.resume_sources([source])
+
+    # -- ownership -----------------------------------------------------------------------------------------------
+
+    async def release(self) -> None:
+        """Before partitions are given up: publish what is finished. Running functions keep running."""
+        flushed = await self.committer.flush(REVOKE_FLUSH_S) if self.partitions else True
+        if not flushed:
+            log.warning("partitions are revoked with a commit still under way; it is fenced if it is late")
+        self.committer.member = None
+
+    async def acquire(self, generation: int, assigned: Iterable[TopicPartition], deliver: Deliver) -> None:
+        """Take over the partition numbers of *assigned* and let go of all others."""
+        started = time.monotonic()
+        async with self.committer.lock:
+            self.committer.member = None
+            self.era += 1
+            wanted = {number for topic, number in assigned if topic in self.sources}
+            for number in self.partitions.keys() - wanted:
+                self._drop(number)
+            sources = [TopicPartition(topic, number) for number in sorted(wanted) for topic in self.sources]
+            stable = await self.producer.stable_offsets(sources, self._fence_stuck) if sources else {}
+            self._drop_taken_meanwhile(stable)
+            new = [self._new_partition(number) for number in sorted(wanted - self.partitions.keys())]
+            read = await self._recover(new, stable) if new else 0
+            member = self.consumer.member()
+            if member is None or member.generation != generation:
+                log.info("generation %d was over before it was acquired", generation)
+                for partition in new:
+                    partition.drop()
+                return
+            self._own(new, member, deliver)
+        log.info(
+            "generation %d: %d partitions (%d new), %d state records read, %.2f s",
+            generation, len(self.partitions), len(new), read, time.monotonic() - started,
+        )  # fmt: skip
+
+    def _own(self, new: list[Partition], member: Member, deliver: Deliver) -> None:
+        self.partitions.update((partition.number, partition) for partition in new)
+        for queue in self.queues.values():
+            queue.close()
+        self._tiers_full.clear()
+        for partition in self.partitions.values():
+            partition.paused = False  # Faust resumes everything after a rebalance
+            partition.delivered = dict(partition.accepted)
+            partition.fetched = dict(partition.accepted)
+            if partition.outputs:
+                self.changed(partition)
+        self.queues = {
+            source: TierQueue(partition, source, self.settings.hold_max, deliver, self.tier_full)
+            for partition in self.partitions.values()
+            for source in partition.sources[1:]
+        }
+        self.committer.member = member
+        for callback in self.on_owned:
+            callback()
+
+    def _new_partition(self, number: int) -> Partition:
+        return Partition(self, number, self.sources, self.topics.changelog, self.settings.in_flight_max)
+
+    def _drop(self, number: int) -> None:
+        partition = self.partitions.pop(number)
+        partition.drop()
+        self.committer.discard(partition)
+
+    def _drop_taken_meanwhile(self, stable: dict[TopicPartition, Position]) -> None:
+        """A partition is kept only if nobody else has committed it: our token is in its offsets' metadata."""
+        for number, partition in list(self.partitions.items()):
+            if any(stable[source] != partition.stable[source] for source in partition.sources):
+                log.warning("partition %d was owned by another worker meanwhile, its state is read again", number)
+                self._drop(number)
+
+    async def _fence_stuck(self, waited_s: float) -> None:
+        if waited_s > STUCK_AFTER_S:
+            await self.producer.fence_stuck(self.transactional_id_prefix, int(STUCK_AFTER_S * 1000))
+
+    async def _recover(self, new: list[Partition], stable: dict[TopicPartition, Position]) -> int:
+        """Set the offsets of *new* partitions and read their state. Returns how many records that took."""
+        sources = [source for partition in new for source in partition.sources]
+        async with StateReader(self.settings.kafka(), (*self.sources, self.topics.changelog)) as reader:
+            bounds = await reader.bounds(sources)
+            for partition in new:
+                for source in partition.sources:
+                    first, last = bounds[source]
+                    partition.stable[source] = stable[source]
+                    partition.accepted[source] = _start(source, stable[source].offset, first)
+                    partition.last_at_start[source] = last
+            tables: dict[TopicPartition, dict[bytes, bytes]] = {partition.changelog: {} for partition in new}
+            count = await reader.read(tables, self._fence_stuck)
+        for partition in new:
+            partition.requests.restore(tables[partition.changelog], partition.last_at_start)
+        return count
+
+
+def _start(source: TopicPartition, committed: int, first: int) -> int:
+    """Where to begin reading: the committed offset, else the beginning."""
+    if 0 <= committed < first:
+        log.error(
+            "%d records of %s were deleted before they were read: its retention is too short", first - committed, source
+        )
+    return max(committed, first)

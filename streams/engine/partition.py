@@ -1,0 +1,213 @@
+"""What a worker knows about one partition number: offsets, records in flight, effects not yet committed, state.
+
+A partition number is one unit across all source topics: `invocations` 3, every `retry.*` 3 and the changelog's 3 belong
+to the same worker, and every hop of one invocation stays there.
+
+The committed offset of a source is a *watermark*: the first delivered record that is not finished. What finished above
+it is remembered by the table, so redelivery after a crash re-emits nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, Protocol
+
+from aiokafka import TopicPartition
+
+from streams.engine.requests import Requests
+from streams.engine.transaction import Headers, Output, Position
+
+_NO_HEADERS: Headers = []
+
+
+class SourceRecord(Protocol):
+    """A record as aiokafka delivers it."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
+
+
+class Owner(Protocol):
+    """The worker, as a partition sees it."""
+
+    era: int
+    """Goes up at every revocation and assignment; whatever was fetched in an earlier one is void."""
+
+    def now_ms(self) -> int:
+        """The time, epoch milliseconds."""
+
+    def changed(self, partition: Partition) -> None:
+        """*partition* has something to commit."""
+
+    def pause(self, partition: Partition) -> None:
+        """Deliver nothing more from *partition* until `resume`."""
+
+    def resume(self, partition: Partition) -> None: ...
+
+    def die(self, reason: str) -> None:
+        """Stop the process: going on could lose something."""
+
+    def task_failed(self, error: BaseException) -> None:
+        """A task of a partition raised; nothing may be acknowledged after that."""
+
+
+class Partition:
+    """One partition number of this worker, from the moment it is acquired until it is dropped."""
+
+    def __init__(self, owner: Owner, number: int, sources: Sequence[str], changelog: str, in_flight_max: int) -> None:
+        self.owner = owner
+        self.number = number
+        self.sources = tuple(TopicPartition(topic, number) for topic in sources)
+        self.changelog = TopicPartition(changelog, number)
+        self.in_flight_max = in_flight_max
+        self.accepted: dict[TopicPartition, int] = {}
+        """Next offset to accept, by source."""
+        self.delivered: dict[TopicPartition, int] = {}
+        """Next offset to hand to an agent, by source."""
+        self.fetched: dict[TopicPartition, int] = {}
+        """Next offset to take from the fetcher, by source."""
+        self.stable: dict[TopicPartition, Position] = {}
+        """What the group has committed, by source."""
+        self.last_at_start: dict[TopicPartition, int] = {}
+        """High watermark when the partition was acquired, by source."""
+        self.in_flight: dict[TopicPartition, dict[int, None]] = {source: {} for source in self.sources}
+        """Offsets accepted and not finished, in order, by source."""
+        self.in_flight_count = 0
+        self.running: set[bytes] = set()
+        """Request ids with an attempt under way."""
+        self.requests = Requests()
+        self.outputs: dict[TopicPartition, list[Output]] = defaultdict(list)
+        """Effects not yet committed, in order."""
+        self.paused = False
+        self.closed = False
+        self._own: dict[str, TopicPartition] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- effects: written by the next transaction ----------------------------------------------------------------
+
+    def emit(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = _NO_HEADERS) -> None:
+        """Write a record to this partition's number of *topic*."""
+        target = self._own.get(topic)
+        if target is None:
+            target = self._own[topic] = TopicPartition(topic, self.number)
+        self.outputs[target].append((key, value, headers))
+
+    def emit_to(self, target: TopicPartition, key: bytes | None, value: bytes, headers: Headers) -> None:
+        """Write a record to any partition (of a topic that is not ours)."""
+        self.outputs[target].append((key, value, headers))
+
+    def put(self, key: bytes, packed: bytes, over: bool) -> None:
+        """Set the state of request *key*; *over*: its invocation has ended."""
+        self.requests.put(key, packed, over)
+        self.outputs[self.changelog].append((key, packed, _NO_HEADERS))
+
+    def forget_ended(self, ended_before_ms: int, ended_max: int) -> None:
+        """Forget finished requests that are old, or too many."""
+        committed = {source: self.stable[source].offset for source in self.sources}
+        keys = self.requests.evict(ended_before_ms, ended_max, self.accepted, committed)
+        if keys:
+            self.outputs[self.changelog].extend((key, None, _NO_HEADERS) for key in keys)
+            self.owner.changed(self)
+
+    # -- records in flight ---------------------------------------------------------------------------------------
+
+    def accept(self, batch: Batch) -> Sequence[SourceRecord]:
+        """Take responsibility for a batch; nothing when it is void (what was taken away is fetched again)."""
+        if self.closed or batch.era != self.owner.era:
+            return ()
+        if batch.start != self.accepted[batch.source]:
+            expected = self.accepted[batch.source]
+            self.owner.die(f"batch out of order: {batch.source} starts at {batch.start}, expected {expected}")
+        in_flight = self.in_flight[batch.source]
+        for record in batch.records:
+            in_flight[record.offset] = None
+        self.accepted[batch.source] = batch.end
+        self.in_flight_count += len(batch.records)
+        if not batch.records:  # only markers or aborted records: the watermark moves all the same
+            self.owner.changed(self)
+        if self.in_flight_count > self.in_flight_max and not self.paused:
+            self.paused = True
+            self.owner.pause(self)
+        return batch.records
+
+    def finish(self, source: TopicPartition, offset: int) -> None:
+        """The record is finished: everything emitted so far is committed with or before its offset."""
+        if self.in_flight[source].pop(offset, 0) is None:
+            self.in_flight_count -= 1
+            if self.paused and self.in_flight_count < self.in_flight_max // 2:
+                self.paused = False
+                self.owner.resume(self)
+        self.owner.changed(self)
+
+    def watermark(self, source: TopicPartition) -> int:
+        """The offset to commit for *source*."""
+        return next(iter(self.in_flight[source]), self.accepted[source])
+
+    def positions(self, token: str, at_least_one: bool) -> dict[TopicPartition, Position]:
+        """Watermarks that moved since the last commit.
+
+        With *at_least_one*, one of them even if none moved: a transaction that writes for a partition must carry an
+        offset of it, else a new owner reading stable offsets would not wait for that transaction.
+        """
+        moved = {
+            source: Position(watermark, token)
+            for source in self.sources
+            if (watermark := self.watermark(source)) != self.stable[source].offset
+        }
+        if at_least_one and not moved:
+            source = self.sources[0]
+            moved[source] = Position(self.watermark(source), token)
+        return moved
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run *coroutine* beside the others; an exception in it is fatal for the worker."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.owner.task_failed(error)
+
+    def drop(self) -> None:
+        """Let go: running functions are cancelled, nothing they do is written any more."""
+        self.closed = True
+        for task in self._tasks:
+            task.cancel()
+
+
+class Batch:
+    """The value of one Faust event: the *records* of one source between *start* and *end* (exclusive)."""
+
+    __slots__ = ("end", "era", "partition", "records", "source", "start")
+
+    def __init__(self, partition: Partition, source: TopicPartition, records: Sequence[SourceRecord], end: int) -> None:
+        self.partition = partition
+        self.source = source
+        self.records = records
+        self.era = partition.owner.era
+        self.start = partition.delivered[source]
+        self.end = end
+        partition.delivered[source] = end
+
+
+def in_flight_total(partitions: Iterable[Partition]) -> int:
+    """Records accepted and not finished."""
+    return sum(partition.in_flight_count for partition in partitions)

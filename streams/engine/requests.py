@@ -1,0 +1,86 @@
+"""One partition of the table `requests`: request id -> packed state, and how long a finished one is remembered.
+
+A finished request is remembered for idempotent acceptance, and to recognise records that are delivered again. It may be
+forgotten when it is old enough (or there are too many) *and settled*: every record that was read before it ended is
+below a committed watermark, so none of them can come again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+
+from aiokafka import TopicPartition
+
+from streams.codec.state import ended_at_ms
+
+
+class Requests:
+    """States by request id. Finished ones are kept apart, in the order in which they ended."""
+
+    def __init__(self) -> None:
+        self.open: dict[bytes, bytes] = {}
+        """Waiting for a retry, or for their delay."""
+        self.ended: dict[bytes, bytes] = {}
+        self._ended_count = 0
+        self._evicted_count = 0
+        self._settled_count = 0
+        """So many of all that ever ended here are settled."""
+        self._marker: tuple[int, dict[TopicPartition, int]] | None = None
+        """So many had ended when reading stood at these offsets."""
+
+    def restore(self, table: Mapping[bytes, bytes], reading_at: Mapping[TopicPartition, int]) -> None:
+        """Fill from *table* in the order of its last changes; *reading_at*: no record beyond was ever read."""
+        for key, packed in table.items():
+            if ended_at_ms(packed) is None:
+                self.open[key] = packed
+            else:
+                self.ended[key] = packed
+        self._ended_count = len(self.ended)
+        self._marker = (self._ended_count, dict(reading_at))
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.ended.get(key) or self.open.get(key)
+
+    def put(self, key: bytes, packed: bytes, over: bool) -> None:
+        """Set the state of *key*; *over*: its invocation has ended."""
+        if over:
+            self.open.pop(key, None)
+            self.ended[key] = packed
+            self._ended_count += 1
+        else:
+            self.open[key] = packed
+
+    def evict(
+        self,
+        ended_before_ms: int,
+        ended_max: int,
+        reading_at: Mapping[TopicPartition, int],
+        committed: Mapping[TopicPartition, int],
+    ) -> list[bytes]:
+        """Forget what is settled and ended before *ended_before_ms*, or is more than *ended_max*; returns the keys."""
+        self._settle(reading_at, committed)
+        keys: list[bytes] = []
+        for key, packed in islice(self.ended.items(), self._settled_count - self._evicted_count):
+            if len(self.ended) - len(keys) <= ended_max and (ended_at_ms(packed) or 0) >= ended_before_ms:
+                break
+            keys.append(key)
+        for key in keys:
+            del self.ended[key]
+        self._evicted_count += len(keys)
+        return keys
+
+    def _settle(self, reading_at: Mapping[TopicPartition, int], committed: Mapping[TopicPartition, int]) -> None:
+        if self._marker is not None:
+            ended_count, offsets = self._marker
+            if any(committed[source] < offset for source, offset in offsets.items()):
+                return
+            self._settled_count = ended_count
+        self._marker = (self._ended_count, dict(reading_at))
+
+    def __len__(self) -> int:
+        return len(self.open) + len(self.ended)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.open
+        yield from self.ended

@@ -1,0 +1,378 @@
+"""One transactional producer, one transaction at a time: Produce and TxnOffsetCommit in parallel, then EndTxn.
+
+Two round trips make a transaction (KIP-890). Three exceptions end one, and each is certain:
+
+- `GroupMoved`: the group generation is over; the broker has aborted the transaction, nothing of it will be visible.
+- `Aborted`: it failed for another reason and has been aborted.
+- `Fenced`: another process holds our transactional id; this process must exit.
+
+Any other exception means that the outcome is unknown, and that the process must exit rather than go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from itertools import islice
+from typing import Any, NamedTuple, TypeAlias
+
+from aiokafka import TopicPartition
+from aiokafka import errors as kafka_errors
+from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+
+from streams.engine import wire
+from streams.errors import BrokerError
+
+log = logging.getLogger(__name__)
+
+Headers: TypeAlias = list[tuple[str, bytes | None]]
+
+
+Output: TypeAlias = tuple[bytes | None, bytes | None, Headers]
+"""A record to be written: key, value (None deletes the key from a compacted topic), headers. (A plain tuple: hot path.)
+"""
+
+
+class Position(NamedTuple):
+    """A committed offset. *metadata* names the process that committed it."""
+
+    offset: int
+    metadata: str
+
+
+class Member(NamedTuple):
+    """Who we are in the consumer group; the broker refuses offsets of an older generation."""
+
+    generation: int
+    member_id: str
+    instance_id: str | None
+
+
+class GroupMoved(Exception):
+    """The group generation is over; the transaction has been aborted (certain)."""
+
+
+class Aborted(Exception):
+    """The transaction failed and has been aborted (certain)."""
+
+
+class Fenced(Exception):
+    """Another process took our transactional id; this process must exit."""
+
+
+Outputs: TypeAlias = Mapping[TopicPartition, list[Output]]
+Waiting: TypeAlias = Callable[[float], Awaitable[None]]
+"""Called with the seconds waited so far, while another worker's open transaction is in the way."""
+
+REQUEST_BYTES_MAX = 8 << 20
+"""Produce requests are split there; a broker takes 100 MB at once (socket.request.max.bytes)."""
+_BATCH_BYTES = 900_000
+_PAUSE_S = 0.003
+"""First wait after a code that says "not yet": transactions answer so for a few milliseconds."""
+_ANSWER_LIMIT_S = 60.0
+_PRODUCE_LIMIT_S = 30.0
+_TRANSIENT = (
+    kafka_errors.KafkaConnectionError,
+    kafka_errors.NodeNotReadyError,
+    kafka_errors.RequestTimedOutError,
+    kafka_errors.CoordinatorNotAvailableError,
+    kafka_errors.CoordinatorLoadInProgressError,
+    kafka_errors.StaleMetadata,
+)
+
+
+class TransactionalProducer:
+    """Writes transactions under one transactional id. No background tasks of its own besides the client's metadata."""
+
+    def __init__(self, kafka: Mapping[str, Any], transactional_id: str, group: str, timeout_ms: int = 10_000) -> None:
+        self.transactional_id = transactional_id
+        self.group = group
+        self.timeout_ms = timeout_ms
+        self.retries: dict[int, int] = defaultdict(int)
+        """How often a request was repeated, by Kafka error code."""
+        self._kafka = dict(kafka)
+        self._client: Any = None
+        self._coordinators: dict[tuple[CoordinationType, str], int] = {}
+        self._producer_id = -1
+        self._epoch = -1
+
+    async def start(self, topics: Iterable[str]) -> None:
+        """Connect, fence every earlier holder of our transactional id and abort its open transaction.
+
+        Raises `BrokerError` when the cluster is older than Kafka 4.0.
+        """
+        self._client = AIOKafkaClient(
+            **self._kafka, client_id=self.transactional_id, request_timeout_ms=15_000, retry_backoff_ms=50
+        )
+        await self._client.bootstrap()
+        await self._require_transactions()
+        await self._client.set_topics(list(topics))
+        self._producer_id, self._epoch = await self._init_producer_id(self.transactional_id)
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    def partition_count(self, topic: str) -> int:
+        """Partitions of *topic* in the latest metadata; 0 when it is not known."""
+        return len(self._client.cluster.partitions_for_topic(topic) or ())
+
+    async def _require_transactions(self) -> None:
+        """Refuse a cluster that does not speak transaction version 2."""
+        node = self._client.get_random_node()
+        features = wire.finalized_features(await self._client.send(node, wire.ApiVersions()))
+        if features.get("transaction.version", 0) < 2:
+            raise BrokerError(
+                "this cluster does not have transaction.version 2: Streams needs Apache Kafka 4.0 or newer "
+                "(on an upgraded cluster run: kafka-features.sh upgrade --feature transaction.version=2)"
+            )
+
+    # -- coordinators --------------------------------------------------------------------------------------------
+
+    async def _call(
+        self, kind: CoordinationType, key: str, request: Any, retry: Collection[int] = ()
+    ) -> tuple[Any, int]:
+        """Ask the coordinator of *key*; repeat on transport and coordinator errors and on the codes in *retry*."""
+        end, pause_s = time.monotonic() + _ANSWER_LIMIT_S, _PAUSE_S
+        while True:
+            try:
+                response = await self._client.send(
+                    await self._coordinator(kind, key), request, group=ConnectionGroup.COORDINATION
+                )
+                code = _error_code(response)
+                if code not in wire.COORDINATOR_ERRORS and code not in retry:
+                    return response, code
+                if code in wire.COORDINATOR_ERRORS:
+                    self._coordinators.pop((kind, key), None)
+                self.retries[code] += 1
+            except kafka_errors.KafkaError as error:
+                if not isinstance(error, _TRANSIENT) and not error.retriable:
+                    raise
+                log.warning("%s repeated: %r", type(request).__name__, error)
+                self._coordinators.pop((kind, key), None)
+                pause_s = max(pause_s, 0.1)
+                self._client.force_metadata_update()
+            if time.monotonic() > end:
+                raise TimeoutError(f"no answer to {type(request).__name__} for {_ANSWER_LIMIT_S:.0f} s")
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, 0.5)
+
+    async def _coordinator(self, kind: CoordinationType, key: str) -> int:
+        node = self._coordinators.get((kind, key))
+        if node is None:
+            node = self._coordinators[kind, key] = await self._client.coordinator_lookup(kind, key)
+        return node
+
+    async def _init_producer_id(self, transactional_id: str) -> tuple[int, int]:
+        """Fence every holder of *transactional_id* and abort its open transaction."""
+        request = wire.InitProducerId(transactional_id, self.timeout_ms, -1, -1)
+        response, code = await self._call(
+            CoordinationType.TRANSACTION, transactional_id, request, retry=(wire.CONCURRENT_TRANSACTIONS,)
+        )
+        if code:
+            raise kafka_errors.for_code(code)(transactional_id)
+        return response.producer_id, response.producer_epoch
+
+    async def fence_stuck(self, prefix: str, older_ms: int) -> None:
+        """Abort transactions of other workers whose ids begin with *prefix* and that are open for *older_ms*.
+
+        Their owner is dead or stopped; a slow but live one is fenced and exits, having lost nothing visible.
+        """
+        for broker in self._client.cluster.brokers():
+            response = await self._client.send(broker.nodeId, wire.ListTransactions(["Ongoing"], [], older_ms))
+            for transactional_id, *_ in response.transactions:
+                if transactional_id.startswith(prefix) and transactional_id != self.transactional_id:
+                    log.warning("fencing the open transaction of %s", transactional_id)
+                    await self._init_producer_id(transactional_id)
+
+    async def stable_offsets(
+        self, partitions: Collection[TopicPartition], waiting: Waiting
+    ) -> dict[TopicPartition, Position]:
+        """Committed offsets (-1: none), once no transaction that would change them is open."""
+        by_topic: dict[str, list[int]] = defaultdict(list)
+        for topic, partition in partitions:
+            by_topic[topic].append(partition)
+        request = wire.OffsetFetch(self.group, [(topic, ids, {}) for topic, ids in by_topic.items()], True)
+        started = time.monotonic()
+        while True:
+            response, code = await self._call(CoordinationType.GROUP, self.group, request)
+            codes = {code} | {entry[4] for _, entries, _ in response.topics for entry in entries}
+            if codes == {0}:
+                return {
+                    TopicPartition(topic, partition): Position(offset, metadata or "")
+                    for topic, entries, _ in response.topics
+                    for partition, offset, _, metadata, _, _ in entries
+                }
+            if codes - {0, wire.UNSTABLE_OFFSET_COMMIT, *wire.COORDINATOR_ERRORS}:
+                raise kafka_errors.KafkaError(f"OffsetFetch answered {sorted(codes)}")
+            self.retries[wire.UNSTABLE_OFFSET_COMMIT] += 1
+            await asyncio.sleep(0.01)
+            await waiting(time.monotonic() - started)
+
+    # -- the transaction -----------------------------------------------------------------------------------------
+
+    async def commit(self, outputs: Outputs, offsets: Mapping[TopicPartition, Position], member: Member) -> None:
+        """Write *outputs* and *offsets* together. Raises `GroupMoved`, `Aborted`, `Fenced`, or something unknown."""
+        produce = asyncio.ensure_future(self._produce(outputs)) if outputs else None
+        try:
+            await self._commit_offsets(offsets, member)  # the broker works on both at the same time
+            if produce:
+                await produce
+        except (GroupMoved, Aborted):
+            if produce:  # no request of this epoch may be in flight when the transaction ends
+                await asyncio.gather(produce, return_exceptions=True)
+            await self._end(committed=False)
+            raise
+        except BaseException:
+            if produce:
+                produce.cancel()
+            raise
+        await self._end(committed=True)
+
+    async def _commit_offsets(self, offsets: Mapping[TopicPartition, Position], member: Member) -> None:
+        by_topic: dict[str, list[Any]] = defaultdict(list)
+        for (topic, partition), (offset, metadata) in offsets.items():
+            by_topic[topic].append((partition, offset, -1, metadata, {}))
+        topics: list[Any] = [(topic, entries, {}) for topic, entries in by_topic.items()]
+        request = wire.TxnOffsetCommit(
+            self.transactional_id, self.group, self._producer_id, self._epoch, *member, topics
+        )
+        retry = (wire.CONCURRENT_TRANSACTIONS, wire.UNKNOWN_TOPIC_OR_PARTITION, wire.REQUEST_TIMED_OUT)
+        _, code = await self._call(CoordinationType.GROUP, self.group, request, retry)
+        if code in wire.FENCED:
+            raise Fenced(f"TxnOffsetCommit: {wire.FENCED[code]}")
+        if code in wire.GROUP_MOVED:
+            raise GroupMoved(wire.GROUP_MOVED[code])
+        if code:
+            raise Aborted(f"TxnOffsetCommit: {_name(code)}")
+
+    async def _produce(self, outputs: Outputs) -> None:
+        for batches in self._build(outputs):
+            await self._produce_round(batches)
+
+    def _build(self, outputs: Outputs) -> list[dict[TopicPartition, bytes]]:
+        """Rounds of one record batch per partition; one round unless a partition has more than a batch holds."""
+        rounds: list[dict[TopicPartition, bytes]] = []
+        timestamp_ms = int(time.time() * 1000)
+        for partition, records in outputs.items():
+            done = round_number = 0
+            while done < len(records):
+                builder = DefaultRecordBatchBuilder(2, 0, 1, self._producer_id, self._epoch, done, _BATCH_BYTES)
+                count = 0  # a builder takes its first record whatever its size
+                for key, value, headers in islice(records, done, None):
+                    if builder.append(count, timestamp_ms, key, value, headers) is None:
+                        break
+                    count += 1
+                done += count
+                if round_number == len(rounds):
+                    rounds.append({})
+                rounds[round_number][partition] = bytes(builder.build())
+                round_number += 1
+        return rounds
+
+    async def _produce_round(self, batches: dict[TopicPartition, bytes]) -> None:
+        """Send until every batch is acknowledged by all replicas."""
+        end, pause_s = time.monotonic() + _PRODUCE_LIMIT_S, _PAUSE_S
+        while True:
+            stale = await self._send_batches(batches)
+            if not batches:
+                return
+            if time.monotonic() > end:
+                raise Aborted(f"Produce: no acknowledgement for {_PRODUCE_LIMIT_S:.0f} s")
+            if stale:
+                pause_s = max(pause_s, 0.05)
+                await self._client.force_metadata_update()
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, 0.2)
+
+    async def _send_batches(self, batches: dict[TopicPartition, bytes]) -> bool:
+        """One attempt for all *batches*; acknowledged ones are removed. Returns whether metadata looks stale."""
+        by_node: dict[int, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+        stale = False
+        for partition, data in batches.items():
+            leader = self._client.cluster.leader_for_partition(partition)
+            if leader is None or leader == -1:
+                self._client.add_topic(partition.topic)
+                stale = True
+            else:
+                by_node[leader][partition.topic].append((partition.partition, data, {}))
+        answers = await asyncio.gather(
+            *(
+                self._client.send(node, wire.Produce(self.transactional_id, -1, 15_000, topics))
+                for node, by_topic in by_node.items()
+                for topics in _split(by_topic)
+            ),
+            return_exceptions=True,
+        )
+        for answer in answers:
+            if isinstance(answer, kafka_errors.KafkaError):
+                log.warning("Produce repeated: %r", answer)
+                stale = True
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                stale |= self._settle(answer, batches)
+        return stale
+
+    def _settle(self, response: Any, batches: dict[TopicPartition, bytes]) -> bool:
+        """Remove what was acknowledged. Returns whether metadata looks stale; raises when the transaction is lost."""
+        stale = False
+        for topic, entries, _ in response.responses:
+            for index, code, *_ in entries:
+                if code in (0, wire.DUPLICATE_SEQUENCE):  # duplicate of a request whose answer was lost
+                    batches.pop(TopicPartition(topic, index), None)
+                elif code in wire.FENCED:
+                    raise Fenced(f"Produce: {wire.FENCED[code]}")
+                elif code == wire.CONCURRENT_TRANSACTIONS or kafka_errors.for_code(code).retriable:
+                    self.retries[code] += 1
+                    stale |= code in (wire.UNKNOWN_TOPIC_OR_PARTITION, wire.LEADER_NOT_AVAILABLE, wire.NOT_LEADER)
+                elif code in wire.NOT_ENOUGH_REPLICAS:
+                    self.retries[code] += 1
+                else:
+                    raise Aborted(f"Produce to {topic}-{index}: {_name(code)}")
+        return stale
+
+    async def _end(self, committed: bool) -> None:
+        """Repeated until the answer is certain: the coordinator recognises a repeated EndTxn by its epoch."""
+        request = wire.EndTxn(self.transactional_id, self._producer_id, self._epoch, committed)
+        response, code = await self._call(
+            CoordinationType.TRANSACTION, self.transactional_id, request, retry=(wire.CONCURRENT_TRANSACTIONS,)
+        )
+        if code in wire.FENCED:
+            raise Fenced(f"EndTxn: {wire.FENCED[code]}")
+        if code == wire.INVALID_TXN_STATE and not committed:  # nothing had been added, there is nothing to abort
+            return
+        if code:
+            raise kafka_errors.for_code(code)(f"EndTxn answered {code}")
+        self._producer_id, self._epoch = response.producer_id, response.producer_epoch
+
+
+def _error_code(response: Any) -> int:
+    """The response's own error code, else the first one of its partitions."""
+    if hasattr(response, "error_code"):
+        return int(response.error_code)
+    return next((code for _, entries, _ in response.topics for _, code, _ in entries if code), 0)
+
+
+def _name(code: int) -> str:
+    return f"{kafka_errors.for_code(code).__name__} ({code})"
+
+
+def _split(by_topic: Mapping[str, list[Any]]) -> list[list[Any]]:
+    """The topics arrays of Produce requests of at most about `REQUEST_BYTES_MAX` each."""
+    requests: list[list[Any]] = [[]]
+    size = 0
+    for topic, entries in by_topic.items():
+        for entry in entries:
+            if size and size + len(entry[1]) > REQUEST_BYTES_MAX:
+                requests.append([])
+                size = 0
+            size += len(entry[1])
+            if not requests[-1] or requests[-1][-1][0] != topic:
+                requests[-1].append((topic, [], {}))
+            requests[-1][-1][1].append(entry)
+    return requests

@@ -1,0 +1,219 @@
+"""Faust's Kafka transport with our inside: batches, explicit positions, no commits of its own.
+
+One Faust event is one `Batch`: all records taken from one partition in one poll. Records leave aiokafka's fetcher in
+one synchronous place, `Consumer._take`, which checks that each fetch starts where the last one ended and stops the
+process when it does not. The consumer runs on the worker's own loop: Faust's thread costs a hand-over per fetch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import faust
+from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import FetchResult
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+from streams.engine import fetch_sessions
+from streams.engine.engine import Engine
+from streams.engine.partition import Batch, SourceRecord
+from streams.engine.transaction import Member
+
+log = logging.getLogger(__name__)
+
+FETCH_WAIT_MS = 100
+"""How long the broker may hold an empty fetch; Faust's 1500 would delay partitions that are resumed."""
+POLL_INTERVAL_S = 0.005
+"""Pause between polls: fewer, larger batches."""
+
+
+class BatchSchema(faust.Schema):  # type: ignore[misc]  # Faust's Schema is typed Any
+    """Passes the `Batch` object through Faust's decode step."""
+
+    def compile(self, app: Any, **kwargs: Any) -> Any:
+        create_event = app.create_event
+
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            return create_event(None, message.value, None, message)
+
+        return decode
+
+
+class InlineConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust is not typed for us
+    """The driver's consumer "thread" without a thread."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
+
+    async def start(self) -> None:
+        self._started.set()
+        self.thread_loop = self.parent_loop = asyncio.get_running_loop()
+        await self.app.engine.start()
+        await self.on_start()
+        fetch_sessions.install(self._consumer)
+
+    async def stop(self) -> None:
+        if not self._stopped.is_set():
+            self._stopped.set()
+            if self._consumer is not None:
+                await self._consumer.stop()
+            await self.app.engine.stop()
+
+    async def call_thread(self, fun: Any, *args: Any, **kwargs: Any) -> Any:
+        result = fun(*args, **kwargs)
+        return await result if asyncio.iscoroutine(result) else result
+
+
+class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed for us
+    """Delivers batches; offsets travel in the engine's transactions only."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.engine: Engine = self.app.engine
+        self.engine.consumer = self
+
+    def _new_consumer_thread(self) -> Any:
+        return InlineConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    # -- what the engine asks ------------------------------------------------------------------------------------
+
+    def member(self) -> Member | None:
+        """Who we are in the group now; None while there is no generation."""
+        coordinator = self._thread._consumer._coordinator
+        if coordinator.generation != self.app.consumer_generation_id:
+            return None
+        return Member(coordinator.generation, coordinator.member_id, self.app.conf.consumer_group_instance_id)
+
+    def pause_sources(self, sources: Iterable[TopicPartition]) -> None:
+        self.pause_partitions({TP(*source) for source in sources})
+
+    def resume_sources(self, sources: Iterable[TopicPartition]) -> None:
+        self.resume_partitions({TP(*source) for source in sources})
+
+    async def deliver(self, batch: Batch) -> None:
+        """Hand *batch* to its agent as one event."""
+        topic, number = batch.source
+        await self.callback(
+            ConsumerMessage(
+                topic,
+                number,
+                batch.end - 1,
+                timestamp=time.time(),
+                timestamp_type=0,
+                headers=(),
+                key=None,
+                value=batch,
+                checksum=None,
+                tp=TP(topic, number),
+                generation_id=self.app.consumer_generation_id,
+            )
+        )
+
+    # -- what Faust calls ----------------------------------------------------------------------------------------
+
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        return True
+
+    async def wait_empty(self) -> None:
+        if self.app.should_stop:  # at a rebalance `on_partitions_revoked` has done what is needed
+            await self.engine.drain()
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        self.engine.era += 1
+        self.stop_flow()  # nothing is taken or delivered from here on
+        self.app.flow_control.suspend()
+        await self.engine.release()
+        await super().on_partitions_revoked(revoked)
+
+    async def perform_seek(self) -> None:
+        """Every source partition to an explicit offset."""
+        consumer = self._thread._consumer
+        for partition in self.engine.partitions.values():
+            for source, offset in partition.accepted.items():
+                consumer.seek(source, offset)
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            await self._read(fetcher)
+        except (asyncio.CancelledError, *self.consumer_stopped_errors):
+            raise
+        except BaseException as error:
+            log.exception("reading failed")
+            self.engine.die(f"reading failed: {error!r}")
+
+    async def _read(self, service: Any) -> None:
+        """Take what was fetched and deliver it, until *service* or the consumer stops."""
+        engine, stopped, service_stopped = self.engine, self._stopped.is_set, service._stopped.is_set
+        while not (stopped() or service_stopped()):
+            if not self.flow_active:
+                await self.wait(self.can_resume_flow)
+                continue
+            fetcher, era = self._thread._consumer._fetcher, engine.era
+            with fetcher._subscriptions.fetch_context():
+                taken = self._take(fetcher, self._get_active_partitions())
+                if not taken:  # flow and generation are looked at again every 0.2 s
+                    await asyncio.wait([fetcher._create_fetch_waiter()], timeout=0.2)
+                    continue
+            for source, records, end in taken:
+                await self._route(source, records, end)
+                if era != engine.era or not self.flow_active:
+                    break  # the rest is fetched again after the seek
+            await asyncio.sleep(POLL_INTERVAL_S)
+
+    async def _route(self, source: TopicPartition, records: list[SourceRecord], end: int) -> None:
+        queue = self.engine.queues.get(source)
+        if queue is not None:
+            await queue.add(records, end)
+        else:
+            await self.deliver(Batch(self.engine.partitions[source.partition], source, records, end))
+
+    def _take(self, fetcher: Any, active: set[TP]) -> list[tuple[TopicPartition, list[SourceRecord], int]]:
+        """Records out of the fetcher, with the offset where each read ended. No await in here."""
+        taken = []
+        room = self.app.conf.broker_max_poll_records
+        for source in list(fetcher._records):
+            result = fetcher._records[source]
+            if source not in active:
+                if not result._assignment.active:  # left over from the last generation
+                    del fetcher._records[source]
+                continue
+            if type(result) is not FetchResult:
+                del fetcher._records[source]
+                result.check_raise()
+                continue
+            records = self._take_one(fetcher, source, result, room)
+            if records is not None:
+                taken.append((source, records, self.engine.partitions[source.partition].fetched[source]))
+                room -= len(records)
+                if room <= 0:
+                    break
+        return taken
+
+    def _take_one(self, fetcher: Any, source: TopicPartition, result: Any, room: int) -> list[SourceRecord] | None:
+        """The records of one partition; None when aiokafka threw them away as stale (they are fetched again)."""
+        state = result._assignment.state_value(source)
+        before = state.position if result._assignment.active and state.has_valid_position else None
+        records: list[SourceRecord] = result.getall(room)
+        if not result.has_more():
+            del fetcher._records[source]
+            fetcher._notify(fetcher._wait_consume_future)
+        if before is None or state.position == before:
+            return None
+        partition = self.engine.partitions[source.partition]
+        if before != partition.fetched[source]:
+            self.engine.die(f"gap: {source} was read from {before}, expected {partition.fetched[source]}")
+        partition.fetched[source] = state.position
+        return records
+
+
+class Transport(driver.Transport):  # type: ignore[misc]  # Faust is not typed for us
+    Consumer = Consumer

@@ -1,0 +1,180 @@
+"""The worker: a Faust app whose agents receive batches and whose table is written inside the engine's transactions."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator
+from typing import Any
+
+import faust
+from aiokafka import TopicPartition
+from aiokafka.partitioner import murmur2
+
+from streams import cluster
+from streams.codec.avro import Codec, load_schemas
+from streams.codec.registry import Registry
+from streams.engine.engine import Engine
+from streams.engine.partition import Batch
+from streams.engine.processor import Processor
+from streams.engine.table import RequestsTable, StateTables
+from streams.engine.transport import BatchSchema, Transport
+from streams.errors import ConfigurationError
+from streams.functions import Functions, load_functions
+from streams.invokers import Invokers
+from streams.providers import PROVIDERS
+from streams.settings import Settings
+
+
+class TierTopics(faust.Topic):  # type: ignore[misc]  # Faust's Topic is typed Any
+    """All retry tiers, as the source of one agent."""
+
+    def get_topic_name(self) -> str:
+        return f"{self.topics[0]} … {self.topics[-1]}"
+
+
+class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
+    """Faust's app with our engine in it."""
+
+    engine: Engine
+    processor: Processor
+    _invokers: Invokers | None = None
+    _registry: Registry | None = None
+
+    def _create_directories(self) -> None:
+        """Nothing is kept on disk: state lives in Kafka and in memory."""
+
+    async def on_first_start(self) -> None:
+        """Look at the topics and load the functions before anything is consumed."""
+        settings, engine = self.engine.settings, self.engine
+        functions = load_functions(settings.functions_file())
+        limits = await check_topics(settings, functions)
+        self._registry = Registry(settings.schema_registry) if settings.schema_registry else None
+        codec = await make_codec(settings, self._registry)
+        self._invokers = Invokers(threads=settings.threads)
+        await self._invokers.start()
+        engine.output_topics = (*engine.output_topics, *functions.kafka_topics())
+        self.processor = Processor(
+            functions, self._invokers, codec, self._registry, settings.topics, self._locate, limits
+        )
+        engine.on_owned.append(self._share)
+        gc.collect()
+        gc.freeze()  # what is loaded now lives as long as the process
+        gc.set_threshold(100_000, 20, 100)
+        await super().on_first_start()
+
+    async def on_stop(self) -> None:
+        await super().on_stop()
+        if self._invokers is not None:
+            await self._invokers.close()
+        if self._registry is not None:
+            await self._registry.close()
+
+    def _locate(self, topic: str, key: bytes) -> TopicPartition | None:
+        """The partition of *key* in a destination topic, as Java's default partitioner chooses it."""
+        count = self.engine.producer.partition_count(topic)
+        return TopicPartition(topic, (murmur2(key) & 0x7FFFFFFF) % count) if count else None
+
+    def _share(self) -> None:
+        count = self.engine.producer.partition_count(self.engine.topics.invocations)
+        self.processor.set_share(len(self.engine.partitions) / max(1, count))
+
+
+async def check_topics(settings: Settings, functions: Functions) -> dict[str, int]:
+    """The largest record of every topic, bytes. Raises `ConfigurationError` when the topics do not fit."""
+    async with cluster.Cluster(settings) as admin:
+        existing = await admin.topics()
+    fault = cluster.fault(settings.topics, existing, functions.kafka_topics())
+    if fault is not None:
+        raise ConfigurationError(fault)
+    return {topic.name: topic.record_bytes_max for topic in existing.values()}
+
+
+async def make_codec(settings: Settings, registry: Registry | None) -> Codec:
+    """The codec of a process. With a registry, the schemas of what we write are registered first."""
+    schemas = load_schemas()
+    if registry is None:
+        return Codec(schemas)
+    topics = settings.topics
+    names = {topics.facts: "Facts", topics.dlq: "DeadLetter"}
+    for provider in PROVIDERS.values():
+        for ending in ("success", "failure"):
+            names[topics.name(f"{provider.name}.{ending}")] = provider.record_schema
+    ids = {topic: await registry.register(topic, schemas.current[name].text) for topic, name in names.items()}
+    return Codec(schemas, ids, registry.fetched)
+
+
+def _credentials(settings: Settings) -> Any:
+    """The same connection for Faust's own client; None for plain text."""
+    context = settings.ssl_context() if settings.security_protocol.endswith("SSL") else None
+    if settings.security_protocol.startswith("SASL"):
+        return faust.SASLCredentials(
+            username=settings.sasl_username,
+            password=settings.sasl_password,
+            mechanism=settings.sasl_mechanism,
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context else None
+
+
+def create_app(settings: Settings) -> StreamsApp:
+    """The app of one worker process. Nothing is connected or imported before it starts."""
+    topics = settings.topics
+    app = StreamsApp(
+        topics.app_id,
+        broker=[f"kafka://{server}" for server in settings.broker.split(",")],
+        broker_credentials=_credentials(settings),
+        autodiscover=False,
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        TableManager=StateTables,
+        table_standby_replicas=1,  # with 0 and no table of its own Faust would not copartition
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=settings.worker_name,
+        broker_session_timeout=settings.session_timeout_ms / 1000,
+        broker_heartbeat_interval=settings.session_timeout_ms / 5000,
+        broker_rebalance_timeout=max(30.0, settings.session_timeout_ms / 1000),
+        broker_request_timeout=max(30.0, settings.session_timeout_ms / 1000),
+        broker_max_poll_records=2000,
+        stream_wait_empty=True,
+    )
+    app.engine = Engine(settings)
+    app.transport = Transport(app.conf.broker_consumer, app)
+    RequestsTable(app, name="requests", partitions=1, help="Where every invocation stands: attempts, age, due time.")
+    _add_agents(app)
+    return app
+
+
+def _add_agents(app: StreamsApp) -> None:
+    topics = app.engine.topics
+
+    @app.agent(app.topic(topics.invocations, schema=BatchSchema(), acks=False), name="invocations")  # type: ignore[untyped-decorator]
+    async def invocations(batches: AsyncIterator[Batch]) -> None:
+        """Accepts new invocations and runs their first attempt."""
+        async for batch in batches:
+            app.processor.invocations(batch)
+
+    @app.agent(TierTopics(app, topics=topics.tiers, schema=BatchSchema(), acks=False), name="retries")  # type: ignore[untyped-decorator]
+    async def retries(batches: AsyncIterator[Batch]) -> None:
+        """Runs the attempts that waited in a retry tier."""
+        async for batch in batches:
+            app.processor.retries(batch)
+
+
+def run_worker(settings: Settings, loglevel: str = "info") -> None:
+    """Run a worker until SIGTERM or Ctrl-C; does not return. Topics and functions have been checked before."""
+    app = create_app(settings)
+    app.finalize()
+    faust.Worker(app, loglevel=loglevel, logging_config=_logging(loglevel), quiet=True).execute_from_commandline()
+
+
+def _logging(loglevel: str) -> dict[str, Any]:
+    """Our own lines at *loglevel*, the libraries' from warnings on (Faust makes debug lines to drop them: 25 % CPU)."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+        "root": {"handlers": ["stderr"], "level": "WARNING"},
+        "loggers": {"streams": {"level": loglevel.upper()}},
+    }

@@ -1,0 +1,476 @@
+"""The functions of `streams.toml`, checked in full before anything runs, and found by name, ARN or URN.
+
+Each alias or version is a `Function` of its own, with its own retries, age and destinations: they are looked up by the
+qualifier that was asked for and never inherited from the newest version (AWS and FC, measured). What a function runs
+and where, its time limit, concurrency, dead-letter topic and records belong to the function and hold for all of them;
+a qualifier may have a target of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+import sys
+import tomllib
+import traceback
+import typing
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from streams.core.model import Destination, Function, FunctionDestination, HttpTarget, KafkaDestination, PythonTarget
+from streams.errors import ConfigurationError
+from streams.invokers.python import NotAHandler, is_async, load_handler
+from streams.providers import PROVIDERS
+from streams.providers.base import Provider
+
+CACHE_MAX = 10_000
+"""Answers of `Functions.resolve` that are remembered; references come from outside and may be any text."""
+
+TIMEOUT_S = 60.0
+"""Time limit of a function that sets none."""
+
+
+class Functions:
+    """All functions that a process knows, with their providers. It never changes."""
+
+    def __init__(
+        self,
+        functions: Iterable[Function] = (),
+        providers: Mapping[str, Provider] = PROVIDERS,
+        time_scale: float = 1.0,
+    ) -> None:
+        self.time_scale = time_scale
+        """Already in the policies: every delay and age was multiplied by it."""
+        self._providers = dict(providers)
+        self._by_name: dict[str, dict[str, dict[str, Function]]] = {}
+        """Name, provider, qualifier."""
+        for function in functions:
+            self._by_name.setdefault(function.name, {}).setdefault(function.provider, {})[function.qualifier] = function
+        self._resolved: dict[tuple[str, str | None], Function | str] = {}
+
+    def __iter__(self) -> Iterator[Function]:
+        """Every qualifier of every function."""
+        for providers in self._by_name.values():
+            for qualifiers in providers.values():
+                yield from qualifiers.values()
+
+    def resolve(self, reference: str, qualifier: str | None) -> Function | str:
+        """The function that *reference* names (name, ``name:qualifier``, ARN or URN) in its version *qualifier*.
+
+        When there is none, why: a sentence for whoever sent the invocation.
+        """
+        key = (reference, qualifier)
+        found = self._resolved.get(key)
+        if found is None:
+            if len(self._resolved) >= CACHE_MAX:
+                self._resolved.clear()
+            found = self._resolved[key] = self._find(reference, qualifier)
+        return found
+
+    def gone(self, reference: str, qualifier: str | None) -> Function | None:
+        """What is left of a function that `resolve` no longer finds: its address, and its provider's default rules.
+
+        For an invocation that was accepted while the function was there. There is nothing to run. None when
+        *reference* does not tell the provider, as a plain name does not.
+        """
+        parsed = [(p, found) for p in self._providers.values() if (found := p.parse_reference(reference)) is not None]
+        if len(parsed) != 1:
+            return None
+        [(provider, found)] = parsed
+        wanted = found.qualifier or qualifier or provider.latest
+        return Function(
+            name=found.name,
+            qualifier=wanted,
+            provider=provider.name,
+            resource=provider.resource(found.name, wanted),
+            executed_version=wanted,
+            target=PythonTarget("", "", "inline"),
+            timeout_ms=round(TIMEOUT_S * 1000),
+            policy=provider.policy(None, None).scaled(self.time_scale),
+        )
+
+    def provider(self, name: str) -> Provider:
+        """The provider with the settings of its table."""
+        return self._providers[name]
+
+    def kafka_topics(self) -> frozenset[str]:
+        """Topics outside our own that ended invocations are written to; none of them has our prefix."""
+        targets = (t for function in self for t in (function.on_success, function.on_failure, function.dead_letter))
+        return frozenset(target.topic for target in targets if isinstance(target, KafkaDestination))
+
+    def _find(self, reference: str, qualifier: str | None) -> Function | str:
+        found = self._candidates(reference)
+        if not found:
+            return "No function has this name."
+        if len(found) > 1:
+            return f"Functions of {' and '.join(found)} have this name: only an ARN or URN tells which one is meant."
+        [(provider, (own_qualifier, qualifiers))] = found.items()
+        if own_qualifier is not None and qualifier is not None and own_qualifier != qualifier:
+            return "The qualifier in the function's name is not the specified qualifier."
+        wanted = own_qualifier or qualifier or self._providers[provider].latest
+        return qualifiers.get(wanted) or "The function has no such version or alias."
+
+    def _candidates(self, reference: str) -> dict[str, tuple[str | None, dict[str, Function]]]:
+        """By provider: the qualifier that *reference* holds, and the versions of the function it names."""
+        if reference in self._by_name:
+            return {provider: (None, qualifiers) for provider, qualifiers in self._by_name[reference].items()}
+        candidates = {}
+        for name, provider in self._providers.items():
+            parsed = provider.parse_reference(reference)
+            if parsed is not None and (qualifiers := self._by_name.get(parsed.name, {}).get(name)) is not None:
+                candidates[name] = (parsed.qualifier, qualifiers)
+        return candidates
+
+
+def load_functions(path: Path | None) -> Functions:
+    """Read `streams.toml` at *path*; None gives no functions.
+
+    The file's folder becomes the first on `sys.path`, and every Python target is imported. Raises `ConfigurationError`
+    naming all that is wrong: file, function and key.
+    """
+    if path is None:
+        return Functions()
+    folder = str(path.resolve().parent)
+    if sys.path[:1] != [folder]:
+        sys.path.insert(0, folder)
+    reader = _Reader()
+    functions = reader.functions(_document(path))
+    if reader.faults:
+        raise ConfigurationError("\n".join((f"{path} cannot be used:", *(f"- {fault}" for fault in reader.faults))))
+    return functions
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise ConfigurationError(f"{path} is not a TOML file: {error}") from error
+
+
+# -- tables ----------------------------------------------------------------------------------------------------------
+
+_QUALIFIER_KEYS = ("target", "url", "runtime_api", "retries", "age_max_s", "on_success", "on_failure")
+_SHARED_KEYS = ("timeout_s", "isolation", "reserved_concurrency", "dead_letter", "records")
+_FUNCTION_KEYS = ("name", "provider", *_QUALIFIER_KEYS, *_SHARED_KEYS, "qualifiers")
+
+_EMULATOR_PATH = re.compile(r"/2015-03-31/functions/[^/]+/invocations")
+_TOPIC = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}")
+_DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+_PYTHON_TARGET = re.compile(rf"({_DOTTED}):({_DOTTED})")
+
+
+class _Table:
+    """One table of the file. Every key is taken once; what is wrong with it goes to *faults*."""
+
+    def __init__(self, content: Mapping[str, Any], where: str, faults: list[str]) -> None:
+        self.content = content
+        self.where = where
+        self._faults = faults
+
+    def fault(self, key: str, text: str) -> None:
+        """*key* of this table is wrong."""
+        self._faults.append(f"{self.where}{key}: {text}")
+
+    def only(self, known: Collection[str]) -> None:
+        """Complain of keys that are not among *known*."""
+        for key in self.content:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, 1)
+                self.fault(key, "unknown key" + "".join(f"; did you mean {found}?" for found in near))
+
+    def text(self, key: str, choices: Collection[str] = ()) -> str | None:
+        """A string, one of *choices* if there are any. None when absent or wrong."""
+        value = self.content.get(key)
+        if value is None or (isinstance(value, str) and (value in choices or not choices) and value):
+            return value
+        self.fault(key, f"{_shown(value)} is not {_either(choices) if choices else 'a text'}")
+        return None
+
+    def flag(self, key: str) -> bool | None:
+        """True or false. None when absent or wrong."""
+        value = self.content.get(key)
+        if value is None or isinstance(value, bool):
+            return value
+        self.fault(key, f"{_shown(value)} is not true or false")
+        return None
+
+    def number(self, key: str) -> float | None:
+        """A number above 0 (and, lest it overflow, below a billion). None when absent or wrong."""
+        value = self.content.get(key)
+        if value is None:
+            return None
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9:
+            return float(value)
+        self.fault(key, f"{_shown(value)} is not a number above 0")
+        return None
+
+    def integer(self, key: str, minimum: int = 0, maximum: int | None = None) -> int | None:
+        """A whole number within bounds. None when absent or wrong."""
+        value = self.content.get(key)
+        if value is None:
+            return None
+        if isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= (maximum or math.inf):
+            return value
+        bounds = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+        self.fault(key, f"{_shown(value)} is not a whole number {bounds}")
+        return None
+
+    def table(self, key: str) -> Mapping[str, Any]:
+        """A table below this one; an empty one when absent or wrong."""
+        value = self.content.get(key, {})
+        if isinstance(value, dict):
+            return value
+        self.fault(key, "is not a table")
+        return {}
+
+
+class _Reader:
+    """Turns the file into `Functions`, and remembers all that is wrong with it."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+        self._providers: dict[str, Provider] = {}
+        self._time_scale = 1.0
+
+    def functions(self, document: Mapping[str, Any]) -> Functions:
+        """The functions in *document*; of use only if there are no faults."""
+        top = _Table(document, "", self.faults)
+        top.only(("time_scale", "function", *PROVIDERS))
+        self._time_scale = top.number("time_scale") or 1.0
+        for name, provider in PROVIDERS.items():
+            self._providers[name] = self._configured(provider, _Table(top.table(name), f"[{name}] ", self.faults))
+        functions: dict[tuple[str, str, str], Function] = {}
+        for function in self._all(top):
+            key = (function.provider, function.name, function.qualifier)
+            if key in functions and function.qualifier == self._providers[function.provider].latest:
+                self.faults.append(f'function "{function.name}": {function.provider} has it twice')
+            functions[key] = function
+        return Functions(functions.values(), self._providers, self._time_scale)
+
+    def _configured(self, provider: Provider, table: _Table) -> Provider:
+        """*provider* with the settings of its table."""
+        assert dataclasses.is_dataclass(provider) and not isinstance(provider, type)
+        types = typing.get_type_hints(type(provider))
+        settings = {field.name: types[field.name] for field in dataclasses.fields(provider)}
+        table.only(settings)
+        given = {}
+        for key in table.content:
+            value = _setting(table, key, settings[key]) if key in settings else None
+            if value is not None:
+                given[key] = value
+        try:
+            return dataclasses.replace(provider, **given)
+        except ValueError as error:
+            table.fault(" or ".join(given), str(error))
+            return provider
+
+    def _all(self, top: _Table) -> Iterator[Function]:
+        entries = top.content.get("function", [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            top.fault("function", "each function is a table that begins with [[function]]")
+            return
+        for number, entry in enumerate(entries, 1):
+            label = f'function "{entry["name"]}"' if isinstance(entry.get("name"), str) else f"function number {number}"
+            yield from self._function(_Table(entry, f"{label}, ", self.faults))
+
+    def _function(self, table: _Table) -> Iterator[Function]:
+        """All qualifiers of one function."""
+        table.only(_FUNCTION_KEYS)
+        name, provider_name = table.text("name"), table.text("provider", PROVIDERS)
+        for key, value in (("name", name), ("provider", provider_name)):
+            if value is None and key not in table.content:
+                table.fault(key, "is missing")
+        if name is None or provider_name is None:
+            return
+        provider = self._providers[provider_name]
+        parsed = provider.parse_reference(name)
+        if parsed is None or parsed.name != name:
+            table.fault("name", f"{_shown(name)} is no name of a function of {provider_name}")
+        shared = {
+            "name": name,
+            "provider": provider_name,
+            "timeout_ms": max(1, round((table.number("timeout_s") or TIMEOUT_S) * 1000)),
+            "reserved_concurrency": table.integer("reserved_concurrency"),
+            "dead_letter": _dead_letter(table),
+            "records": table.text("records", ("all", "failures", "none")) or "all",
+        }
+        isolation = table.text("isolation", ("inline", "thread", "process"))
+        if isolation is not None and "url" in table.content:
+            table.fault("isolation", "belongs to a target")
+        target = _target(table, isolation)
+        if target is None and "target" not in table.content and "url" not in table.content:
+            table.fault("target", "neither target nor url is there")
+        yield self._version(table, provider, provider.latest, provider.latest, target, shared)
+        for qualifier in table.table("qualifiers"):
+            yield self._qualifier(table, provider, qualifier, target, isolation, shared)
+
+    def _qualifier(
+        self,
+        table: _Table,
+        provider: Provider,
+        qualifier: str,
+        target: PythonTarget | HttpTarget | None,
+        isolation: str | None,
+        shared: dict[str, Any],
+    ) -> Function:
+        """An alias or version of the function in *table*, which runs *target*."""
+        parsed = provider.parse_reference(f"{shared['name']}:{qualifier}")
+        if qualifier == provider.latest:
+            table.fault(f"qualifiers.{qualifier}", "these are the settings of the function itself")
+        elif parsed is None or parsed.qualifier != qualifier:
+            table.fault(f"qualifiers.{qualifier}", f"is no version or alias of {provider.name}")
+        qualifiers = _Table(table.table("qualifiers"), f"{table.where}qualifiers.", self.faults)
+        own = _Table(qualifiers.table(qualifier), f"{table.where}qualifiers.{qualifier}.", self.faults)
+        own.only((*_QUALIFIER_KEYS, "version"))
+        version = own.text("version") or qualifier
+        return self._version(own, provider, qualifier, version, _target(own, isolation) or target, shared)
+
+    def _version(
+        self,
+        table: _Table,
+        provider: Provider,
+        qualifier: str,
+        version: str,
+        target: PythonTarget | HttpTarget | None,
+        shared: dict[str, Any],
+    ) -> Function:
+        """One qualifier of a function."""
+        retries = table.integer("retries", provider.retries.minimum, provider.retries.maximum)
+        age_max_s = table.integer("age_max_s", provider.age_s.minimum, provider.age_s.maximum)
+        return Function(
+            qualifier=qualifier,
+            resource=provider.resource(shared["name"], qualifier),
+            executed_version=version,
+            target=target or PythonTarget("", "", "inline"),  # a fault has been noted
+            policy=provider.policy(retries, age_max_s).scaled(self._time_scale),
+            on_success=_destination(table, "on_success", provider),
+            on_failure=_destination(table, "on_failure", provider),
+            **shared,
+        )
+
+
+def _setting(table: _Table, key: str, kind: Any) -> object:
+    """The value of a provider's setting of type *kind*; None when wrong. Unlike other texts it may be empty."""
+    if kind is str and table.content[key] == "":
+        return ""
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
+        value = table.content[key]
+        if any(value == choice and type(value) is type(choice) for choice in choices):
+            return typing.cast(object, value)
+        table.fault(key, f"{_shown(value)} is not {_either(choices)}")
+        return None
+    read: dict[Any, Any] = {str: table.text, int: table.integer, bool: table.flag, float: table.number}
+    return typing.cast(object, read[kind](key))
+
+
+# -- targets ---------------------------------------------------------------------------------------------------------
+
+
+def _target(table: _Table, isolation: str | None) -> PythonTarget | HttpTarget | None:
+    """What the table says to run. None when it says nothing, or something wrong."""
+    target, url, runtime_api = table.text("target"), table.text("url"), table.flag("runtime_api")
+    if target is not None and url is not None:
+        table.fault("url", "there is a target, too; a function has one of them")
+    elif url is not None:
+        return _http_target(table, url, runtime_api)
+    elif target is not None:
+        if runtime_api is not None:
+            table.fault("runtime_api", "belongs to a url")
+        return _python_target(table, target, isolation)
+    return None
+
+
+def _http_target(table: _Table, url: str, runtime_api: bool | None) -> HttpTarget | None:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        valid = False
+    if not valid:
+        table.fault("url", f"{_shown(url)} is not an http:// or https:// address")
+        return None
+    is_emulator = _EMULATOR_PATH.fullmatch(parts.path) is not None
+    return HttpTarget(url, is_emulator if runtime_api is None else runtime_api)
+
+
+def _python_target(table: _Table, text: str, isolation: str | None) -> PythonTarget | None:
+    match = _PYTHON_TARGET.fullmatch(text)
+    if match is None:
+        module, _, attribute = text.rpartition(".")
+        table.fault(
+            "target",
+            f"{_shown(text)} is not module:function" + (f"; did you mean {module}:{attribute}?" if module else ""),
+        )
+        return None
+    target = PythonTarget(match[1], match[2], "inline")
+    try:
+        asynchronous = is_async(load_handler(target))
+    except NotAHandler as error:
+        table.fault("target", str(error))
+        return None
+    except (Exception, SystemExit) as error:
+        table.fault("target", _import_fault(target.module, error))
+        return None
+    if isolation == "thread" and asynchronous:
+        table.fault("isolation", f"{match[2]} is an async def function, which runs inline or in a process")
+    if isolation == "inline" and not asynchronous:
+        table.fault("isolation", f"{match[2]} is not an async def function; it runs in a thread or a process")
+    return dataclasses.replace(target, isolation=isolation or ("inline" if asynchronous else "thread"))  # type: ignore[arg-type]  # one of its choices
+
+
+def _import_fault(module: str, error: BaseException) -> str:
+    """Why *module* cannot be imported, and where in it."""
+    if isinstance(error, SyntaxError):
+        return f"importing {module}: {error.filename}, line {error.lineno}: {error.msg}"
+    if isinstance(error, ModuleNotFoundError) and error.name and module.startswith(error.name):
+        return f"there is no module {error.name} beside the file or on Python's path"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen ")]
+    return f"importing {module}: {frames[-1].filename}, line {frames[-1].lineno}: {type(error).__name__}: {error}"
+
+
+# -- destinations ----------------------------------------------------------------------------------------------------
+
+
+def _destination(table: _Table, key: str, provider: Provider) -> Destination | None:
+    address = table.text(key)
+    if address is None:
+        return None
+    topic = _kafka_topic(address)
+    if topic is not None:
+        return KafkaDestination(topic)
+    if provider.parse_destination(address) is not None:
+        return FunctionDestination(address)
+    kinds = f"kafka://topic, nor the ARN or URN of a function of {provider.name}"
+    table.fault(key, f"{_shown(address)} is neither {kinds}; this version delivers to Kafka topics and functions")
+    return None
+
+
+def _dead_letter(table: _Table) -> KafkaDestination | None:
+    address = table.text("dead_letter")
+    topic = _kafka_topic(address) if address is not None else None
+    if address is not None and topic is None:
+        table.fault(
+            "dead_letter", f"{_shown(address)} is not kafka://topic; this version has no other dead-letter queues"
+        )
+    return KafkaDestination(topic) if topic is not None else None
+
+
+def _kafka_topic(address: str) -> str | None:
+    """The topic in ``kafka://topic``; None for anything else, and for a name that no topic can have."""
+    topic = address.removeprefix("kafka://")
+    return topic if topic != address and _TOPIC.fullmatch(topic) else None
+
+
+def _shown(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _either(choices: Iterable[object]) -> str:
+    return " or ".join(_shown(choice) for choice in choices)

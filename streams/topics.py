@@ -1,0 +1,63 @@
+"""The names of our topics, and which of them must have equal partition counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streams.core.tiers import TIERS
+
+INVOCATIONS = "invocations"
+DLQ = "dlq"
+FACTS = "facts"
+RECORD_TOPICS = tuple(f"{cloud}.{end}" for cloud in ("aws", "fc", "functiongraph") for end in ("success", "failure"))
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Full topic names under *prefix* (``""``, or for instance ``"staging."``)."""
+
+    prefix: str = ""
+
+    def name(self, topic: str) -> str:
+        """*topic* with the prefix."""
+        return self.prefix + topic
+
+    @property
+    def app_id(self) -> str:
+        """Faust's app id: the consumer group, and the first part of transactional ids."""
+        return f"{self.prefix}streams"
+
+    @property
+    def invocations(self) -> str:
+        return self.name(INVOCATIONS)
+
+    @property
+    def dlq(self) -> str:
+        return self.name(DLQ)
+
+    @property
+    def facts(self) -> str:
+        return self.name(FACTS)
+
+    @property
+    def changelog(self) -> str:
+        """Changelog of the table `requests`, as Faust names it."""
+        return f"{self.app_id}-requests-changelog"
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """Retry topics, shortest delay first."""
+        return tuple(self.name(tier.topic) for tier in TIERS)
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        return tuple(self.name(topic) for topic in RECORD_TOPICS)
+
+    @property
+    def copartitioned(self) -> tuple[str, ...]:
+        """Topics of which a worker owns the same partition numbers: all need one partition count."""
+        return (self.invocations, *self.tiers, self.changelog)
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (*self.copartitioned, *self.records, self.dlq, self.facts)
