@@ -103,6 +103,18 @@ def coordinates_id(topic: str, partition: int, offset: int) -> str:
     return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
 
 
+def request_id_of(record: InputRecord) -> str:
+    """What to call *record* when it is no invocation: the request id in its headers, if it is one; `coordinates_id`."""
+    for name in ("request-id", "ce_id"):
+        for given, value in reversed(record.headers):
+            if given == name and value:
+                try:
+                    return checked(decoded(value, name), name, REQUEST_ID_CHARS_MAX)
+                except InputRejected:
+                    break
+    return coordinates_id(record.topic, record.partition, record.offset)
+
+
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 _OURS = ("function", "request-id", "qualifier", "accepted-at", "delay-ms", "depth", "traceparent")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -17,6 +18,7 @@ COMPATIBILITY = "FULL_TRANSITIVE"
 
 Member = TypeVar("Member")
 
+_SCHEMA_NOT_FOUND = 40403  # a 404 alone may also mean that the URL's path is wrong
 _CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 
 
@@ -35,7 +37,10 @@ class Registry:
         if address.scheme not in ("http", "https") or not address.host:
             raise ConfigurationError("The schema registry's URL must be like http://host:8081 or https://host/path.")
         self._url = address.with_user(None)
-        self._auth = aiohttp.BasicAuth(address.user, address.password or "") if address.user else None
+        self._headers = {"Accept": _CONTENT_TYPE, "Content-Type": _CONTENT_TYPE}
+        if address.user:
+            credentials = f"{address.user}:{address.password or ''}".encode()
+            self._headers["Authorization"] = f"Basic {b64encode(credentials).decode()}"
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
         self._texts: dict[int, str] = {}
@@ -78,20 +83,19 @@ class Registry:
         return self._texts.get(schema_id)
 
     async def _request(self, method: str, path: str, body: object = None) -> Any:
-        """The JSON of the answer, or None for a GET of something that is not there."""
+        """The JSON of the answer, or None when the registry has no such schema."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(auth=self._auth, timeout=self._timeout)
+            self._session = aiohttp.ClientSession(headers=self._headers, timeout=self._timeout)
         url = self._url / path
         data = None if body is None else json.dumps(body)
-        headers = {"Accept": _CONTENT_TYPE, "Content-Type": _CONTENT_TYPE}
         try:
-            async with self._session.request(method, url, data=data, headers=headers) as response:
+            async with self._session.request(method, url, data=data) as response:
                 status, text = response.status, await response.text()
         except TimeoutError:
             raise BrokerError(f"The schema registry took over {self._timeout.total} s for {method} {url}.") from None
         except (aiohttp.ClientError, UnicodeDecodeError) as error:
             raise BrokerError(f"The schema registry cannot be reached by {method} {url}: {error}") from error
-        if status == 404 and method == "GET":
+        if status == 404 and _error(text).get("error_code") == _SCHEMA_NOT_FOUND:
             return None
         if status >= 400:
             raise _refusal(f"The schema registry answered {method} {url} with {status}", status, text)
@@ -117,10 +121,15 @@ def _refusal(what: str, status: int, text: str) -> ConfigurationError | BrokerEr
 
 def _reason(text: str) -> str:
     """The message in an error's JSON body, or the beginning of the body."""
+    return str(_error(text).get("message", text[:200]))[:2000]
+
+
+def _error(text: str) -> dict[str, Any]:
     try:
-        return str(json.loads(text)["message"])[:2000]
-    except (ValueError, KeyError, TypeError):
-        return text[:200]
+        error = json.loads(text)
+    except ValueError:
+        return {}
+    return error if isinstance(error, dict) else {}
 
 
 def _member(answer: Any, name: str, kind: type[Member]) -> Member:

@@ -1,4 +1,4 @@
-"""A worker's hold on its partitions: taking them over, letting them go, and stopping when going on could lose something.
+"""A worker's hold on its partitions: taking them over, letting them go, and stopping when going on is not safe.
 
 Order of an acquisition, every step needed:
 
@@ -160,8 +160,11 @@ class Engine:
             log.warning("partitions are revoked with a commit still under way; it is fenced if it is late")
         self.committer.member = None
 
-    async def acquire(self, generation: int, assigned: Iterable[TopicPartition], deliver: Deliver) -> None:
-        """Take over the partition numbers of *assigned* and let go of all others."""
+    async def acquire(self, generation: int, assigned: Iterable[TopicPartition], deliver: Deliver) -> bool:
+        """Take over the partition numbers of *assigned* and let go of all others.
+
+        False when *generation* was over before that was done: the next one is on its way.
+        """
         started = time.monotonic()
         async with self.committer.lock:
             self.committer.member = None
@@ -179,12 +182,13 @@ class Engine:
                 log.info("generation %d was over before it was acquired", generation)
                 for partition in new:
                     partition.drop()
-                return
+                return False
             self._own(new, member, deliver)
         log.info(
             "generation %d: %d partitions (%d new), %d state records read, %.2f s",
             generation, len(self.partitions), len(new), read, time.monotonic() - started,
         )  # fmt: skip
+        return True
 
     def _own(self, new: list[Partition], member: Member, deliver: Deliver) -> None:
         self.partitions.update((partition.number, partition) for partition in new)

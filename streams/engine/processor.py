@@ -17,7 +17,7 @@ from aiokafka import TopicPartition
 
 from streams.codec.avro import Codec, Encode
 from streams.codec.dead_letter import dead_letter
-from streams.codec.envelope import Invocation, coordinates_id, read_invocation
+from streams.codec.envelope import Invocation, coordinates_id, read_invocation, request_id_of
 from streams.codec.errors import AvroError, InputRejected, SchemaNeeded
 from streams.codec.facts import facts_encoder
 from streams.codec.registry import Registry
@@ -425,11 +425,12 @@ class Processor:
     ) -> None:
         """A dead letter for an input that is not an invocation we can run.
 
-        It is remembered under the record's coordinates, so that the record delivered again leaves no second one.
+        It is remembered under the record's coordinates, so that the record delivered again leaves no second one, and
+        another record with the same request id is not taken for it.
         """
-        request_id = coordinates_id(record.topic, record.partition, record.offset)
-        key = request_id.encode()
+        key = coordinates_id(record.topic, record.partition, record.offset).encode()
         if partition.requests.get(key) is None:
+            request_id = request_id_of(record)
             now_ms = partition.owner.now_ms()
             value, headers = dead_letter(
                 self._codec,
@@ -444,7 +445,7 @@ class Processor:
                 provider=function.provider if function else None,
                 function=function.resource if function else None,
             )
-            partition.emit(self.topics.dlq, key, value, headers)
+            partition.emit(self.topics.dlq, request_id.encode(), value, headers)
             partition.put(key, pack(replace(_REJECTED, due_at_ms=now_ms)), over=True)
         partition.finish(source, record.offset)
 

@@ -91,9 +91,10 @@ class StateRecovery(Recovery):  # type: ignore[misc]  # Faust's Recovery is type
     async def _acquire(self, generation: int) -> None:
         engine, consumer = self.app.engine, self.app.consumer
         try:
-            if generation == self.app.consumer_generation_id:
-                await engine.acquire(generation, consumer.assignment(), consumer.deliver)
-            await self._resume_streams(generation)
+            if generation != self.app.consumer_generation_id:
+                return
+            if await engine.acquire(generation, consumer.assignment(), consumer.deliver):
+                await self._resume_streams(generation)
         except (RebalanceAgain, ServiceStopped, IllegalStateError):
             log.info("generation %d was over before its streams resumed", generation)
         except Exception as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -68,6 +70,13 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
             await self._invokers.close()
         if self._registry is not None:
             await self._registry.close()
+
+    def process(self, step: Callable[[Batch], None], batch: Batch) -> None:
+        """Process *batch*. An exception is fatal: Faust would go on with the next batch, and this one would be lost."""
+        try:
+            step(batch)
+        except Exception as error:
+            self.engine.task_failed(error)
 
     def _locate(self, topic: str, key: bytes) -> TopicPartition | None:
         """The partition of *key* in a destination topic, as Java's default partitioner chooses it."""
@@ -136,6 +145,7 @@ def create_app(settings: Settings) -> StreamsApp:
         broker_rebalance_timeout=max(30.0, settings.session_timeout_ms / 1000),
         broker_request_timeout=max(30.0, settings.session_timeout_ms / 1000),
         broker_max_poll_records=2000,
+        worker_redirect_stdouts=False,  # a function may print
         stream_wait_empty=True,
     )
     app.engine = Engine(settings)
@@ -152,20 +162,23 @@ def _add_agents(app: StreamsApp) -> None:
     async def invocations(batches: AsyncIterator[Batch]) -> None:
         """Accepts new invocations and runs their first attempt."""
         async for batch in batches:
-            app.processor.invocations(batch)
+            app.process(app.processor.invocations, batch)
 
     @app.agent(TierTopics(app, topics=topics.tiers, schema=BatchSchema(), acks=False), name="retries")  # type: ignore[untyped-decorator]
     async def retries(batches: AsyncIterator[Batch]) -> None:
         """Runs the attempts that waited in a retry tier."""
         async for batch in batches:
-            app.processor.retries(batch)
+            app.process(app.processor.retries, batch)
 
 
 def run_worker(settings: Settings, loglevel: str = "info") -> None:
     """Run a worker until SIGTERM or Ctrl-C; does not return. Topics and functions have been checked before."""
     app = create_app(settings)
     app.finalize()
-    faust.Worker(app, loglevel=loglevel, logging_config=_logging(loglevel), quiet=True).execute_from_commandline()
+    with Path(os.devnull).open("w") as banner:  # Faust's spinner and banner, which move the cursor about
+        faust.Worker(
+            app, loglevel=loglevel, logging_config=_logging(loglevel), stdout=banner
+        ).execute_from_commandline()
 
 
 def _logging(loglevel: str) -> dict[str, Any]:

@@ -27,7 +27,8 @@ class Invokers:
 
     *threads* run `def` functions, all together. *processes* is the number of children of each function with
     ``isolation = "process"`` (default: one for each processor). *connections* are open at most to HTTP functions.
-    *grace_s* is how long an `async def` function may take to end when its time limit has cancelled it.
+    *grace_s* is how long an `async def` function may take to end when its time limit has cancelled it, and how long a
+    call waits when all threads are held by functions past their time limit.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Invokers:
         """Bind to the running event loop."""
         loop = asyncio.get_running_loop()
         self._inline = Inline(loop, self._grace_s)
-        self._threads = Threads(loop, self._thread_count)
+        self._threads = Threads(loop, self._thread_count, self._grace_s)
 
     async def close(self) -> None:
         """Stop what is still running; runners that are being awaited raise CancelledError."""

@@ -25,7 +25,7 @@ import socket
 import struct
 import sys
 import time
-from typing import BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from streams.core.model import Function, Outcome, PythonTarget
 from streams.invokers.call import RESPONSE_BYTES_MAX, Call, exited, raised, timed_out
@@ -86,19 +86,17 @@ class Processes:
                 if child.is_alive:
                     self._idle.append(child)
                 else:
-                    self._children.discard(child)
                     child.kill()
 
     async def close(self) -> None:
         """Kill all children; runners that wait for one raise CancelledError."""
         self._closed = True
-        for child in self._children:
-            child.kill()
-        await asyncio.gather(*(child.ended() for child in self._children))
+        await asyncio.gather(*(child.close() for child in self._children))
 
     async def _start(self) -> _Child:
         child = await _Child.start(self._function, self._provider)
         self._children.add(child)
+        child.watch.add_done_callback(lambda _: self._children.discard(child))
         return child
 
     async def _run_in(self, child: _Child, call: Call) -> Outcome:
@@ -136,7 +134,8 @@ class _Child:
         self._writer = writer
         self._is_ready = False
         self._killed = False
-        self._watch = asyncio.create_task(self._report_end())
+        self.watch = asyncio.create_task(self._watch())
+        """Ends some time after the process."""
 
     @classmethod
     async def start(cls, function: Function, provider: Provider) -> _Child:
@@ -196,7 +195,13 @@ class _Child:
             self.kill()
             return await self._process.wait()
 
-    async def _report_end(self) -> None:
+    async def close(self) -> None:
+        """Kill the process and wait for its end."""
+        self.kill()
+        await self._process.wait()
+        self.watch.cancel()
+
+    async def _watch(self) -> None:
         await self._process.wait()
         await asyncio.sleep(DYING_S)
         self._reader.feed_eof()
@@ -250,11 +255,17 @@ class _Worker:
             if self._handler is None:
                 self._handler = load_handler(self._target)
             context = self._new_context(request_id, time.monotonic() + self._timeout_s)
-            result = self._handler(self._provider.read_event(payload), context)
+            event = self._provider.read_event(payload)
             if is_async(self._handler):
-                result = self._loop.run(result)  # type: ignore[arg-type]  # a coroutine
-            return self._provider.returned(result, request_id)
+                return self._loop.run(self._run_async(self._handler, event, context, request_id))
+            return self._provider.returned(self._handler(event, context), request_id)
         except BaseException as error:
+            return self._provider.failed(raised(error), request_id)
+
+    async def _run_async(self, handler: Any, event: object, context: object, request_id: str) -> Outcome:
+        try:
+            return self._provider.returned(await handler(event, context), request_id)
+        except BaseException as error:  # here, where its trace has no frames of the event loop
             return self._provider.failed(raised(error), request_id)
 
 

@@ -303,33 +303,41 @@ class _Thread(threading.Thread):
         self.retired = False
 
     def retire(self) -> None:
-        """End after the present job, and ask that job to stop."""
+        """End after the present job, and ask that job to stop. Only once: afterwards its id may be another thread's."""
+        assert self.ident is not None and not self.retired
         self.retired = True
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident), ctypes.py_object(_Stop))
         self.inbox.put(None)
-        if self.ident is not None:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident), ctypes.py_object(_Stop))
 
     def run(self) -> None:
-        # _Stop comes at most once, and perhaps late: anywhere in here.
-        with contextlib.suppress(_Stop):
-            while (job := self.inbox.get()) is not None:
-                self._ended(self, job, job.work())
+        # _Stop comes at most once, but perhaps late: anywhere in here.
         try:
+            try:
+                while (job := self.inbox.get()) is not None:
+                    self._ended(self, job, job.work())
+            except _Stop:
+                pass
             self._gone(self)
         except _Stop:
             self._gone(self)
 
 
 class Threads:
-    """Runs `def` functions in at most *size* threads."""
+    """Runs `def` functions in at most *size* threads.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
+    When all are stuck, calls wait *grace_s* for one to end before they are refused.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, size: int, grace_s: float) -> None:
         self._loop = loop
         self._size = size
+        self._grace_s = grace_s
         self._threads: dict[_Thread, _Job | None] = {}
         """What each thread is doing."""
         self._idle: list[_Thread] = []
         self._waiting: deque[_Job] = deque()
+        self._refusal: asyncio.TimerHandle | None = None
+        """When waiting calls will be refused."""
         self.stuck = 0
         """Threads held by functions that did not stop when their time was up."""
 
@@ -363,21 +371,25 @@ class Threads:
         """Stop the functions that are running, as far as threads can be stopped: their runners raise CancelledError."""
         jobs = [*self._waiting, *(job for job in self._threads.values() if job is not None)]
         self._waiting.clear()
+        if self._refusal is not None:
+            self._refusal.cancel()
         for job in jobs:
+            job.limit.discard(job)
             job.done.cancel()
         for thread in self._threads:
             if not thread.retired:
                 thread.retire()
+        self._idle.clear()
+        self.stuck = len(self._threads)
 
     def _submit(self, job: _Job) -> None:
         if self._idle:
             self._give(self._idle.pop(), job)
         elif len(self._threads) < self._size:
             self._start_thread(job)
-        elif self.stuck < self._size:
-            self._waiting.append(job)
         else:
-            job.done.set_result(NO_THREAD)
+            self._waiting.append(job)
+            self._refuse_if_stuck()
 
     def _start_thread(self, job: _Job) -> None:
         thread = _Thread(self._ended_in_thread, self._gone_in_thread)
@@ -408,11 +420,16 @@ class Threads:
         elif self._threads.get(job.thread) is job and not job.thread.retired:
             job.thread.retire()
             self.stuck += 1
-            if self.stuck == self._size:
-                self._refuse_waiting()
+            self._refuse_if_stuck()
 
-    def _refuse_waiting(self) -> None:
-        while self._waiting:
+    def _refuse_if_stuck(self) -> None:
+        if self.stuck == self._size and self._waiting and self._refusal is None:
+            self._refusal = self._loop.call_later(self._grace_s, self._refuse)
+
+    def _refuse(self) -> None:
+        """Whatever waits for a thread would wait for ever."""
+        self._refusal = None
+        while self._waiting and self.stuck == self._size:
             job = self._waiting.popleft()
             if not job.done.done():
                 job.done.set_result(NO_THREAD)
@@ -424,19 +441,23 @@ class Threads:
             job.done.set_result(outcome)
         if thread.retired:
             return
-        if self._waiting:
-            self._give(thread, self._waiting.popleft())
-        else:
-            self._threads[thread] = None
-            self._idle.append(thread)
+        self._threads[thread] = None
+        self._idle.append(thread)
+        self._serve_waiting()
 
     def _gone(self, thread: _Thread) -> None:
         """*thread*, which was retired, has ended."""
         if thread in self._threads:
             del self._threads[thread]
             self.stuck -= 1
-            if self._waiting:
-                self._start_thread(self._waiting.popleft())
+            self._serve_waiting()
+
+    def _serve_waiting(self) -> None:
+        while self._waiting:
+            job = self._waiting.popleft()
+            if not job.done.done():  # cancelled meanwhile
+                self._submit(job)
+                return
 
     def _ended_in_thread(self, thread: _Thread, job: _Job, outcome: Outcome) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed

@@ -122,7 +122,10 @@ class FunctionGraph:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a *utc_offset* that is none."""
-        _zone(self.utc_offset)
+        try:
+            _zone(self.utc_offset)
+        except ValueError as error:
+            raise ValueError(f"{self.utc_offset!r} is not an offset like +08:00") from error
 
     def policy(self, retries: int | None, age_max_s: int | None) -> Policy:
         """Without any configuration "FunctionGraph does not retry if a function fails due to a code error" [D]."""

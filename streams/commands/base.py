@@ -1,0 +1,127 @@
+"""What the commands share: connecting in a bounded time, errors in our own words, and a bar that shows progress."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Any, Protocol, TypeVar
+
+import click
+from aiokafka.errors import KafkaError
+
+from streams.cluster import Cluster, Topic
+from streams.errors import BrokerError, ConfigurationError
+from streams.settings import Settings
+
+CONNECT_TIMEOUT_S = 5.0
+"""A broker that has not answered by then is called away."""
+
+T = TypeVar("T")
+
+pass_settings = click.make_pass_decorator(Settings)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run *work* to its end. Kafka's errors become ours, and its client's log stays out of the output."""
+    log = logging.getLogger("aiokafka")
+    level, log.level = log.level, logging.CRITICAL
+    try:
+        return asyncio.run(work)
+    except KafkaError as error:
+        raise BrokerError(f"Kafka refused: {error}") from error
+    finally:
+        log.setLevel(level)
+
+
+@contextlib.asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[Cluster]:
+    """The cluster. Raises `BrokerError` when it does not answer within `CONNECT_TIMEOUT_S`."""
+    cluster = Cluster(settings)
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await cluster.__aenter__()
+    except TimeoutError:
+        raise BrokerError(
+            f"no Kafka broker answers at {settings.broker} within {CONNECT_TIMEOUT_S:.0f} s. Start one with "
+            "`streams broker`, or name yours with --broker or STREAMS_BROKER"
+        ) from None
+    except ValueError as error:
+        raise ConfigurationError(f"{settings.broker!r} is not host:port[,host:port…]: {error}") from error
+    try:
+        yield cluster
+    finally:
+        await cluster.__aexit__(None, None, None)
+
+
+async def existing_topics(settings: Settings, needed: tuple[str, ...]) -> dict[str, Topic]:
+    """Every topic of the cluster by name. Raises `ConfigurationError` when one that is *needed* is missing."""
+    async with connected(settings) as cluster:
+        existing = await cluster.topics()
+    missing = [name for name in needed if name not in existing]
+    if missing:
+        raise ConfigurationError(
+            f"{settings.broker} has no topic {', '.join(missing)}: run `streams topics create`, or name another "
+            "prefix with --prefix or STREAMS_PREFIX"
+        )
+    return existing
+
+
+class Bar(Protocol):
+    """A progress bar."""
+
+    def update(self, n_steps: int) -> None: ...
+
+
+class _NoBar:
+    def update(self, n_steps: int) -> None:
+        """Nobody looks."""
+
+
+@contextlib.contextmanager
+def progress(label: str, length: int) -> Iterator[Bar]:
+    """A progress bar on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield _NoBar()
+        return
+    with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
+        yield bar
+
+
+@contextlib.contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
+    """Within, SIGTERM and SIGHUP do what Ctrl-C does, whatever that is at the time."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def time_text(at_ms: int) -> str:
+    """``2026-01-31T12:00:00.123Z``."""
+    at_s, ms = divmod(at_ms, 1000)
+    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"
+
+
+def columns(rows: list[list[str]]) -> str:
+    """*rows* as text in aligned columns; numbers are flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    right = [all(cell[:1].isdigit() or cell in ("", "-") for cell in column[1:]) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if flush else cell.ljust(width)
+            for cell, width, flush in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in rows
+    )
