@@ -37,6 +37,10 @@ class Settings:
     """Records of one retry tier partition kept in memory while they wait."""
     in_flight_max: int = 2_000
     """Accepted and unfinished records of one partition before it is paused."""
+    hold_s: float = 10.0
+    """An attempt that takes longer no longer holds its record's offset: it is journaled, and survives a crash so."""
+    long_max: int = 1_000
+    """At most so many longer attempts of one function per worker; more of its invocations are parked meanwhile."""
     drain_s: float = 10.0
     """How long a stopping worker waits for running functions."""
     terminal_retention_s: float = 3600.0

@@ -29,6 +29,7 @@ import fastavro
 
 from streams.codec.binary import Reader, read_all, reader
 from streams.codec.errors import AvroError, SchemaNeeded
+from streams.codec.writing import writer
 from streams.errors import ConfigurationError
 
 Encode: TypeAlias = Callable[[Mapping[str, Any]], bytes]
@@ -101,6 +102,7 @@ class Codec:
         self._current = schemas.current
         self._ids = ids
         self._lookup = lookup
+        self._writers = {name: writer(schema.parsed) for name, schema in schemas.current.items()}
         known = (*schemas.past, *schemas.current.values())
         self._by_fingerprint = {schema.fingerprint: self._decoder(schema) for schema in known}
         self._by_id: dict[int, _Decoder] = {}
@@ -115,16 +117,15 @@ class Codec:
     def encoder(self, schema_name: str, topic: str | None = None) -> Encode:
         """A function that encodes records of *schema_name* for *topic*; make it once, use it often.
 
-        It raises ValueError or TypeError for a datum that is not of the schema: that is a mistake of ours.
+        A datum that is not of the schema is a mistake of ours and raises what `writing` says.
         """
-        parsed = self._current[schema_name].parsed
+        write = self._writers[schema_name]
         prefix = self.prefix(schema_name, topic)
 
         def encode(datum: Mapping[str, Any]) -> bytes:
-            buffer = BytesIO()
-            buffer.write(prefix)
-            fastavro.schemaless_writer(buffer, parsed, datum)
-            return buffer.getvalue()
+            parts = [prefix]
+            write(parts, datum)
+            return b"".join(parts)
 
         return encode
 
@@ -165,11 +166,11 @@ class Codec:
         decoder = self._by_id[schema_id] = self._decoder(Schema.parse(text))
         return decoder
 
-    def _decoder(self, writer: Schema) -> _Decoder:
-        ours = self._current.get(writer.name)
+    def _decoder(self, written_by: Schema) -> _Decoder:
+        ours = self._current.get(written_by.name)
         if ours is None:
-            raise AvroError(f"The writer's schema is {writer.name}, which is none of {', '.join(self._current)}.")
-        return _Decoder(writer, ours)
+            raise AvroError(f"The writer's schema is {written_by.name}, which is none of {', '.join(self._current)}.")
+        return _Decoder(written_by, ours)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,9 @@ DELAY_MS_MAX = 7 * 24 * 3_600_000
 TIME_MS_MAX = 253_402_300_799_999
 """The last millisecond of the year 9999: later times are mistakes, microseconds for instance."""
 DEPTH_MAX = 1_000_000
+BRACKETS_MAX = 200_000
+"""In search of a payload's end we step over so many brackets (0.1 s), not counting those of the three innermost levels.
+"""
 
 NAMESPACE = bytes.fromhex("7d3c0a5ec0a45c3b9a51f0c2d1e6b847")
 """Of the UUIDv5 of ``topic/partition/offset`` that is the request id of an invocation without one. Never change it."""
@@ -262,7 +265,7 @@ def _from_json(value: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise _undecodable(f"There is no header function, and the value is not a JSON envelope: {error}.") from None
     _check_members(envelope)
-    start, end = _payload_span(value)
+    start, end = _payload_span(value, len(envelope))
     fields: dict[str, Any] = {name: envelope.get(name) for name in _MEMBERS}
     return fields | {"event": value[start:end], "accepted_at_ms": None, "traceparent": None}
 
@@ -286,21 +289,30 @@ _SPACE = rb"[ \t\n\r]*"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _NAME = re.compile(rb"%b(%b)%b:%b" % (_SPACE, _STRING, _SPACE, _SPACE), re.DOTALL)
 _SCALAR = re.compile(rb"%b|[^ \t\n\r,}]+" % _STRING, re.DOTALL)
-_TO_BRACKET = re.compile(rb'(?:[^"\[\]{}]++|%b)*+[\[\]{}]' % _STRING, re.DOTALL)
+_FLAT = rb'[^"\[\]{}]++|%b' % _STRING
+_THREE_LEVELS = rb"(?:%b|[\[{](?:%b|[\[{](?:%b|[\[{](?:%b)*+[\]}])*+[\]}])*+[\]}])*+" % (_FLAT, _FLAT, _FLAT, _FLAT)
+_TO_BRACKET = re.compile(rb"%b[\[\]{}]" % _THREE_LEVELS, re.DOTALL)  # past whatever nests no deeper than that
 _COMMA = re.compile(rb"%b,?" % _SPACE)
 
 
-def _payload_span(text: bytes) -> tuple[int, int]:
-    """Where in *text*, a JSON object with a member `payload`, the last such member's value starts and ends."""
+def _payload_span(text: bytes, members: int) -> tuple[int, int]:
+    """Where in *text*, a JSON object of so many *members*, the value of its member `payload` starts and ends.
+
+    Raises InputRejected when a member is there twice: then the object has fewer.
+    """
     span = (0, 0)
     at = text.index(b"{") + 1
-    while (name := _NAME.match(text, at)) is not None:
+    for _ in range(members):
+        name = _NAME.match(text, at)
+        assert name is not None, "orjson found so many"
         end = _value_end(text, name.end())
         if name[1] == b'"payload"' or (b"\\" in name[1] and orjson.loads(name[1]) == "payload"):
             span = (name.end(), end)
         comma = _COMMA.match(text, end)
         assert comma is not None, "the pattern matches nothing, too"
         at = comma.end()
+    if _NAME.match(text, at) is not None:
+        raise _undecodable("The JSON envelope has a member twice.")
     return span
 
 
@@ -310,14 +322,16 @@ def _value_end(text: bytes, at: int) -> int:
         scalar = _SCALAR.match(text, at)
         assert scalar is not None, "orjson found a value here"
         return scalar.end()
-    depth = 0
-    while True:
+    at += 1
+    depth = 1
+    for _ in range(BRACKETS_MAX):
         bracket = _TO_BRACKET.match(text, at)
         assert bracket is not None, "orjson found the brackets balanced"
         at = bracket.end()
         depth += 1 if text[at - 1] in b"{[" else -1
         if not depth:
             return at
+    raise _undecodable("The payload nests too much for a JSON envelope; send it as it is, with the header function.")
 
 
 def _undecodable(message: str) -> InputRejected:

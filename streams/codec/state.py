@@ -1,4 +1,4 @@
-"""The state of an invocation as the table keeps it: 30 bytes, whatever happened."""
+"""The state of an invocation as the table keeps it: 30 bytes, and for long attempts a journal behind them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ VERSION = 1
 # version, status, executions, failures, attempt, throttles, accepted_at_ms, due_at_ms. Executions and failures are
 # bounded by the policies' attempts; attempts and throttles only by the age.
 _LAYOUT = struct.Struct(">BBHHIIqq")
+PACKED_BYTES = _LAYOUT.size
 _STATUSES: tuple[Status, ...] = get_args(Status)
 _CODES = {status: code for code, status in enumerate(_STATUSES)}
 _OVER = (_CODES["succeeded"], _CODES["failed"])
@@ -37,16 +38,16 @@ def pack(state: State) -> bytes:
 
 
 def unpack(data: bytes) -> State:
-    """The state that `pack` made *data* of. Raises StateError for another version or damaged bytes."""
-    if len(data) != _LAYOUT.size or data[0] != VERSION or data[1] >= len(_STATUSES):
+    """The state that `pack` made *data* of, or the beginning of it. Raises StateError for another version or damage."""
+    if len(data) < _LAYOUT.size or data[0] != VERSION or data[1] >= len(_STATUSES):
         raise StateError(_fault(data))
-    _, code, executions, failures, attempt, throttles, accepted_at_ms, due_at_ms = _LAYOUT.unpack(data)
+    _, code, executions, failures, attempt, throttles, accepted_at_ms, due_at_ms = _LAYOUT.unpack_from(data)
     return State(_STATUSES[code], attempt, executions, failures, throttles, accepted_at_ms, due_at_ms)
 
 
 def ended_at_ms(data: bytes) -> int | None:
     """When the invocation whose packed state is *data* ended; None while it has not. Cheaper than `unpack`."""
-    return int.from_bytes(data[-8:], "big") if data[1] in _OVER else None
+    return int.from_bytes(data[22:30], "big") if data[1] in _OVER else None
 
 
 def _fault(data: bytes) -> str:

@@ -69,13 +69,15 @@ class Accept:
 class Start:
     """Begin attempt *attempt* if it is the one that is due.
 
-    *running* attempts of this function are under way; at most *reserved* may be (None: no limit).
+    *running* attempts of this function are under way; at most *reserved* may be (None: no limit). A *parked*
+    invocation cannot start for reasons of ours, and tries again after `PARK_MS`; that costs it nothing.
     """
 
     attempt: int
     at_ms: int
     running: int = 0
     reserved: int | None = None
+    parked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class Report:
 
 Command: TypeAlias = Accept | Start | Report
 
+PARK_MS = 1_000
 THROTTLED = Outcome("throttled", 429, error_message="Rate Exceeded.")
 
 
@@ -153,6 +156,8 @@ def _start(state: State, command: Start, policy: Policy) -> tuple[Fact, ...]:
         return (Failed(command.attempt - 1, command.at_ms, "zero_concurrency"),)
     if command.reserved is not None and command.running >= command.reserved:
         return _fail(state, command.attempt, command.at_ms, THROTTLED, policy)
+    if command.parked:
+        return (RetryScheduled(command.attempt, command.at_ms, command.at_ms + PARK_MS),)
     return (AttemptStarted(command.attempt, command.at_ms),)
 
 

@@ -25,7 +25,7 @@ from aiokafka import TopicPartition
 
 from streams.engine.commits import Committer
 from streams.engine.delays import Deliver, TierQueue
-from streams.engine.partition import Partition, in_flight_total
+from streams.engine.partition import Partition, is_idle
 from streams.engine.recovery import StateReader
 from streams.engine.transaction import Member, Position, TransactionalProducer
 from streams.settings import Settings
@@ -63,8 +63,8 @@ class Engine:
         """Names this process."""
         self.consumer: Any = None
         """Faust's consumer (`transport.Consumer`), set when it is created."""
-        self.on_owned: list[Callable[[], None]] = []
-        """Called after every acquisition."""
+        self.on_owned: list[Callable[[list[Partition]], None]] = []
+        """Called after every acquisition, with the partitions that are new."""
         name = settings.worker_name or self.token
         # ':' cannot be part of a consumer group made from a topic prefix, so no other application's ids match it
         self.transactional_id_prefix = f"{self.topics.app_id}:"
@@ -96,7 +96,7 @@ class Engine:
         """Graceful stop: accept nothing more, let running functions end (bounded), commit, let go."""
         self.era += 1
         self._idle = asyncio.Event()
-        if in_flight_total(self.partitions.values()):
+        if not is_idle(self.partitions.values()):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), self.settings.drain_s)
         await self.release()
@@ -128,7 +128,7 @@ class Engine:
 
     def changed(self, partition: Partition) -> None:
         self.committer.changed(partition)
-        if self._idle is not None and not in_flight_total(self.partitions.values()):
+        if self._idle is not None and is_idle(self.partitions.values()):
             self._idle.set()
 
     def task_failed(self, error: BaseException) -> None:
@@ -208,7 +208,7 @@ class Engine:
         }
         self.committer.member = member
         for callback in self.on_owned:
-            callback()
+            callback(new)
 
     def _new_partition(self, number: int) -> Partition:
         return Partition(self, number, self.sources, self.topics.changelog, self.settings.in_flight_max)

@@ -65,6 +65,13 @@ class Owner(Protocol):
         """A task of a partition raised; nothing may be acknowledged after that."""
 
 
+class Running(Protocol):
+    """An attempt under way."""
+
+    def abandon(self) -> None:
+        """Its partition is not ours any more."""
+
+
 class Partition:
     """One partition number of this worker, from the moment it is acquired until it is dropped."""
 
@@ -87,8 +94,8 @@ class Partition:
         self.in_flight: dict[TopicPartition, dict[int, None]] = {source: {} for source in self.sources}
         """Offsets accepted and not finished, in order, by source."""
         self.in_flight_count = 0
-        self.running: set[bytes] = set()
-        """Request ids with an attempt under way."""
+        self.running: dict[bytes, Running] = {}
+        """Attempts under way by request id, the oldest first."""
         self.requests = Requests()
         self.outputs: dict[TopicPartition, list[Output]] = defaultdict(list)
         """Effects not yet committed, in order."""
@@ -189,6 +196,8 @@ class Partition:
     def drop(self) -> None:
         """Let go: running functions are cancelled, nothing they do is written any more."""
         self.closed = True
+        for attempt in self.running.values():
+            attempt.abandon()
         for task in self._tasks:
             task.cancel()
 
@@ -208,6 +217,6 @@ class Batch:
         partition.delivered[source] = end
 
 
-def in_flight_total(partitions: Iterable[Partition]) -> int:
-    """Records accepted and not finished."""
-    return sum(partition.in_flight_count for partition in partitions)
+def is_idle(partitions: Iterable[Partition]) -> bool:
+    """Whether nothing is under way in any of them."""
+    return not any(partition.in_flight_count or partition.running for partition in partitions)

@@ -20,8 +20,9 @@ from streams.codec.dead_letter import dead_letter
 from streams.codec.envelope import Invocation, coordinates_id, read_invocation, request_id_of
 from streams.codec.errors import AvroError, InputRejected, SchemaNeeded
 from streams.codec.facts import facts_encoder
+from streams.codec.journal import is_journal, read_journal, write_journal
 from streams.codec.registry import Registry
-from streams.codec.retry import Origin, read_retry, retry_headers, woken_later
+from streams.codec.retry import Origin, Waiting, read_retry, retry_headers, woken_later
 from streams.codec.state import pack, unpack
 from streams.core.facts import Fact
 from streams.core.lifecycle import Accept, Command, Report, Start, State, decide, evolve
@@ -63,6 +64,9 @@ class _Prepared:
     reserved: int | None
     """This worker's share of the function's reserved concurrency."""
     running: int = 0
+    """Attempts under way here."""
+    long: int = 0
+    """Those of them that are journaled."""
 
 
 @dataclass(slots=True, eq=False)
@@ -80,6 +84,13 @@ class _Work:
     """The record with which it arrived, if that is another one than *record*."""
     facts: list[Fact] = field(default_factory=list)
     started_at_ms: int | None = None
+    journaled: bool = False
+    """The table holds all of it; its record's offset is released."""
+
+    def abandon(self) -> None:
+        """The attempt under way counts no longer: its partition is not ours any more."""
+        self.prepared.running -= 1
+        self.prepared.long -= self.journaled
 
     @property
     def origin(self) -> Origin:
@@ -107,6 +118,7 @@ class Processor:
         topics: Topics,
         locate: Callable[[str, bytes], TopicPartition | None],
         limits: Mapping[str, int],
+        long_max: int,
     ) -> None:
         self.functions = functions
         self.topics = topics
@@ -115,6 +127,7 @@ class Processor:
         self._registry = registry
         self._locate = locate  # where a key belongs in a destination topic; None: there is no such topic
         self._limits = limits  # largest record of each topic, bytes
+        self._long_max = long_max  # journaled attempts of one function before more are parked
         self._encode_facts = facts_encoder(codec.prefix("Facts", topics.facts))
         self._prepared: dict[tuple[str, str | None], _Prepared] = {}
         self._share = 1.0
@@ -263,13 +276,15 @@ class Processor:
             self._settle(work, now_ms)
             return
         prepared = work.prepared
-        state = work.apply(Start(state.attempt, now_ms, prepared.running, prepared.reserved))
+        parked = prepared.long >= self._long_max
+        state = work.apply(Start(state.attempt, now_ms, prepared.running, prepared.reserved, parked))
         if state.status != "running":
             self._settle(work, now_ms)
             return
         work.started_at_ms = now_ms
-        work.partition.running.add(work.key)
+        work.partition.running[work.key] = work
         prepared.running += 1
+        prepared.long += work.journaled
         work.partition.spawn(self._attempt(work, event))
 
     async def _attempt(self, work: _Work, event: object) -> None:
@@ -284,17 +299,69 @@ class Processor:
             invocation.accepted_at_ms,
             invocation.traceparent,
         )
-        try:
-            outcome = await prepared.run(call) if prepared.run is not None else _MISSING
-        finally:
-            prepared.running -= 1
+        outcome = await prepared.run(call) if prepared.run is not None else _MISSING
         partition = work.partition
         if partition.closed:
             return  # another worker owns the partition now, and runs this attempt again
-        partition.running.discard(work.key)
+        del partition.running[work.key]
+        work.abandon()
         now_ms = partition.owner.now_ms()
         work.apply(Report(state.attempt, now_ms, outcome))
         self._settle(work, now_ms)
+
+    # -- long attempts -------------------------------------------------------------------------------------------
+
+    def journal(self, partition: Partition, started_before_ms: int) -> None:
+        """Write attempts that began before *started_before_ms* to the table and let go of their records' offsets."""
+        for work in partition.running.values():
+            assert isinstance(work, _Work) and work.state is not None and work.started_at_ms is not None
+            if work.started_at_ms >= started_before_ms:
+                break  # the oldest come first
+            if not work.journaled:
+                function = work.prepared.function
+                headers = retry_headers(
+                    work.invocation, work.state, function.resource, function.qualifier, 0, work.origin
+                )
+                entry = write_journal(pack(work.state), headers, work.invocation.event)
+                partition.put(work.key, entry, over=False)
+                self._emit_facts(work)
+                partition.finish(work.source, work.record.offset)
+                work.journaled = True
+                work.prepared.long += 1
+
+    def rearm(self, partition: Partition) -> None:
+        """Start again the long attempts that were under way when the partition's last owner let go of it."""
+        now_ms = partition.owner.now_ms()
+        for key, entry in list(partition.requests.open.items()):
+            if is_journal(entry):
+                waiting = read_journal(entry)
+                try:
+                    self._start_again(partition, key, waiting, now_ms)
+                except (InputRejected, InvalidEvent) as refused:  # the function's configuration has changed
+                    record = replace(waiting.origin, value=waiting.invocation.event)
+                    value, headers = dead_letter(
+                        self._codec,
+                        self.topics.dlq,
+                        record,
+                        refused.reason if isinstance(refused, InputRejected) else "InvalidEvent",
+                        now_ms,
+                        request_id=waiting.invocation.request_id,
+                        error_message=str(refused),
+                        executions=waiting.state.executions,
+                        accepted_at_ms=waiting.state.accepted_at_ms,
+                    )
+                    partition.emit(self.topics.dlq, key, value, headers)
+                    partition.put(key, pack(replace(_REJECTED, due_at_ms=now_ms)), over=True)
+                    partition.owner.changed(partition)
+
+    def _start_again(self, partition: Partition, key: bytes, waiting: Waiting, now_ms: int) -> None:
+        prepared = self._prepare(waiting.invocation, waits=True)
+        event = prepared.provider.read_event(waiting.invocation.event)
+        state = replace(waiting.state, status="waiting", due_at_ms=now_ms)
+        record = replace(waiting.origin, value=waiting.invocation.event)
+        work = _Work(partition, partition.sources[0], record, key, waiting.invocation, prepared, state, waiting.origin)
+        work.journaled = True
+        self._go_on(work, event, now_ms)
 
     # -- effects out ---------------------------------------------------------------------------------------------
 
@@ -309,11 +376,19 @@ class Processor:
             headers = retry_headers(work.invocation, state, function.resource, function.qualifier, wake_ms, work.origin)
             partition.emit(self.topics.name(tier.topic), work.key, work.invocation.event, headers)
         partition.put(work.key, pack(state), state.is_over)
+        self._emit_facts(work)
+        if work.journaled:
+            partition.owner.changed(partition)
+        else:
+            partition.finish(work.source, work.record.offset)
+
+    def _emit_facts(self, work: _Work) -> None:
+        function, invocation = work.prepared.function, work.invocation
         facts = self._encode_facts(
-            work.invocation.request_id, function.resource, function.provider, work.invocation.traceparent, work.facts
+            invocation.request_id, function.resource, function.provider, invocation.traceparent, work.facts
         )
-        partition.emit(self.topics.facts, work.key, facts)
-        partition.finish(work.source, work.record.offset)
+        work.partition.emit(self.topics.facts, work.key, facts)
+        work.facts = []
 
     def _end(self, work: _Work, state: State, now_ms: int) -> None:
         """Leave the record, what its destinations get, and a dead letter if it failed."""

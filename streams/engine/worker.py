@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 from collections.abc import AsyncIterator, Callable
@@ -16,7 +17,7 @@ from streams import cluster
 from streams.codec.avro import Codec, load_schemas
 from streams.codec.registry import Registry
 from streams.engine.engine import Engine
-from streams.engine.partition import Batch
+from streams.engine.partition import Batch, Partition
 from streams.engine.processor import Processor
 from streams.engine.table import RequestsTable, StateTables
 from streams.engine.transport import BatchSchema, Transport
@@ -56,9 +57,10 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
         await self._invokers.start()
         engine.output_topics = (*engine.output_topics, *functions.kafka_topics())
         self.processor = Processor(
-            functions, self._invokers, codec, self._registry, settings.topics, self._locate, limits
+            functions, self._invokers, codec, self._registry, settings.topics, self._locate, limits, settings.long_max
         )
-        engine.on_owned.append(self._share)
+        engine.on_owned.append(self._owned)
+        engine.background(self._journal_long_attempts())
         gc.collect()
         gc.freeze()  # what is loaded now lives as long as the process
         gc.set_threshold(100_000, 20, 100)
@@ -83,9 +85,21 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
         count = self.engine.producer.partition_count(topic)
         return TopicPartition(topic, (murmur2(key) & 0x7FFFFFFF) % count) if count else None
 
-    def _share(self) -> None:
+    def _owned(self, new: list[Partition]) -> None:
+        """After an acquisition: our share of reserved concurrency, and attempts that a predecessor left running."""
         count = self.engine.producer.partition_count(self.engine.topics.invocations)
         self.processor.set_share(len(self.engine.partitions) / max(1, count))
+        for partition in new:
+            self.processor.rearm(partition)
+
+    async def _journal_long_attempts(self) -> None:
+        """Attempts longer than *hold_s* stop holding their offsets."""
+        hold_s = self.engine.settings.hold_s
+        while True:
+            await asyncio.sleep(min(1.0, hold_s / 4))
+            before_ms = self.engine.now_ms() - int(hold_s * 1000)
+            for partition in list(self.engine.partitions.values()):
+                self.processor.journal(partition, before_ms)
 
 
 async def check_topics(settings: Settings, functions: Functions) -> dict[str, int]:

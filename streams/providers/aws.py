@@ -1,6 +1,6 @@
 """AWS Lambda: asynchronous invocation (`InvocationType=Event`), its records and its dead letters.
 
-Sources, all read in November 2026 (marks in `base.py`, files and dates in `tests/golden/aws/SOURCES.md`):
+Sources, read by November 2026 (marks in `base.py`, files and dates in `tests/golden/aws/SOURCES.md`):
 
 - [D] Lambda developer guide, "Asynchronous invocation" and "Dead-letter queues"; botocore's service model 1.44.5.
 - [V] LocalStack's snapshots, recorded against AWS (tests/aws/services/lambda_ at 8b9a79f0).
@@ -29,6 +29,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import orjson
@@ -342,7 +343,13 @@ def _reference(match: re.Match[str]) -> Reference:
 def _timestamp(at_ms: int) -> str:
     """``2026-09-14T16:32:54.817Z``: when the invocation ended, not when it was accepted [N outcomes_expiry.json]."""
     at_s, ms = divmod(at_ms, 1000)
-    return f"{datetime.fromtimestamp(at_s, UTC).isoformat()[:19]}.{ms:03d}Z"
+    return f"{_second(at_s)}.{ms:03d}Z"
+
+
+@lru_cache(maxsize=16)
+def _second(at_s: int) -> str:
+    """Cached because thousands of records share a second."""
+    return datetime.fromtimestamp(at_s, UTC).isoformat()[:19]
 
 
 def _quoted(text: str) -> bytes:

@@ -1,6 +1,6 @@
 """Alibaba Cloud Function Compute, 2.0 and 3.0: asynchronous invocation and the record it sends to a destination.
 
-Sources, all read in November 2026 (marks in `base.py`, files and dates in `tests/golden/fc/SOURCES.md`):
+Sources, read by November 2026 (marks in `base.py`, files and dates in `tests/golden/fc/SOURCES.md`):
 
 - [D] Help pages: result callback (destinations), retry policy and error handling, error codes, Python event handlers;
   the SDK models fc20230330 4.8.3 and fc-open20210406 2.0.12.

@@ -1,6 +1,6 @@
 """Huawei Cloud FunctionGraph and its twin at Open Telekom Cloud (OTC): asynchronous invocation and notification.
 
-Sources, all read in November 2026 (marks in `base.py`, files and dates in `tests/golden/functiongraph/SOURCES.md`):
+Sources, read by November 2026 (marks in `base.py`, files and dates in `tests/golden/functiongraph/SOURCES.md`):
 
 - [D] The pages on asynchronous execution notification (Huawei, OTC), the OTC API reference, the developer guides, the
   SDK model huaweicloudsdkfunctiongraph 3.1.219.
@@ -318,13 +318,19 @@ def _trace(frames: tuple[str, ...]) -> list[str]:
     return [plain(line.strip()) for frame in frames for line in frame.splitlines()]
 
 
-@lru_cache
-def _zone(utc_offset: str) -> tzinfo | None:
-    return datetime.strptime(utc_offset, "%z").tzinfo
-
-
 def _timestamp(at_ms: int, utc_offset: str) -> str:
     """``2025-07-28T11:47:56.893000000+02:00`` [C]; we know milliseconds where the cloud knows nanoseconds."""
     at_s, ms = divmod(at_ms, 1000)
+    second, offset = _second(at_s, utc_offset)
+    return f"{second}.{ms:03d}000000{offset}"
+
+
+@lru_cache(maxsize=16)
+def _second(at_s: int, utc_offset: str) -> tuple[str, str]:
+    """Date and time, and the offset. Cached because thousands of records share a second."""
     at = datetime.fromtimestamp(at_s, _zone(utc_offset)).isoformat()
-    return f"{at[:19]}.{ms:03d}000000{at[19:]}"
+    return at[:19], at[19:]
+
+
+def _zone(utc_offset: str) -> tzinfo | None:
+    return datetime.strptime(utc_offset, "%z").tzinfo

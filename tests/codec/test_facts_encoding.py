@@ -1,0 +1,75 @@
+"""The hand-written encoder of `Facts` against fastavro and the reference library."""
+
+from dataclasses import replace
+from typing import get_args
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.codec.facts import FactsRecord, facts_datum, facts_encoder, read_facts
+from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Failed, RetryScheduled, Succeeded
+from streams.core.model import Ending, Outcome, OutcomeKind
+
+from .samples import CODEC, INTS, LONGS, NOW, SCHEMAS, TEXTS, fastavro_write, plain, reference_read
+
+ENCODE = facts_encoder(CODEC.prefix("Facts"))
+
+OUTCOMES = st.builds(
+    Outcome, st.sampled_from(get_args(OutcomeKind)), INTS, st.none() | st.binary(max_size=3), TEXTS, TEXTS
+)
+FACTS = st.one_of(
+    st.builds(Accepted, LONGS, LONGS, LONGS, INTS),
+    st.builds(AttemptStarted, INTS, LONGS),
+    st.builds(AttemptFailed, INTS, LONGS, OUTCOMES),
+    st.builds(RetryScheduled, INTS, LONGS, LONGS),
+    st.builds(Succeeded, INTS, LONGS, OUTCOMES),
+    st.builds(Failed, INTS, LONGS, st.sampled_from(get_args(Ending))),
+)
+
+
+@given(TEXTS, TEXTS, TEXTS, st.none() | TEXTS, st.lists(FACTS, max_size=5))
+@settings(max_examples=60, deadline=None)
+def test_bytes_are_those_of_fastavro_and_read_by_the_reference_library(request_id, function, provider, trace, facts):
+    data = ENCODE(request_id, function, provider, trace, facts)
+    datum = facts_datum(request_id, function, provider, trace, facts)
+
+    assert data == CODEC.encode("Facts", datum)
+    assert data[10:] == fastavro_write("Facts", datum)
+    assert reference_read(SCHEMAS.current["Facts"].text, data[10:]) == plain(datum)
+
+
+@given(st.lists(FACTS, max_size=5))
+@settings(max_examples=50, deadline=None)
+def test_facts_come_back_without_what_is_not_kept(facts):
+    kept = tuple(without_payload(fact) for fact in facts)
+
+    name, datum = CODEC.decode(ENCODE("r", "arn", "aws", None, facts))
+
+    assert name == "Facts"
+    assert read_facts(datum) == FactsRecord("r", "arn", "aws", None, kept)
+
+
+def without_payload(fact):
+    match fact:
+        case AttemptFailed():
+            return replace(fact, outcome=replace(fact.outcome, payload=None))
+        case Succeeded():
+            return replace(fact, outcome=Outcome("returned", fact.outcome.status_code))
+        case _:
+            return fact
+
+
+def test_an_error_message_is_cut_between_characters_and_needs_no_valid_unicode():
+    outcome = Outcome("function_error", 200, None, "\ud800E", "é" * 3000)
+
+    _, datum = CODEC.decode(ENCODE("r", "arn", "aws", None, [AttemptFailed(1, NOW, outcome)]))
+
+    read = read_facts(datum).facts[0]
+    assert isinstance(read, AttemptFailed)
+    assert (read.outcome.error_type, read.outcome.error_message) == ("?E", "é" * 2048)
+
+
+def test_a_registered_topic_has_its_own_framing():
+    encode = facts_encoder(b"\x00\x00\x00\x00\x05")
+
+    assert encode("r", "arn", "aws", None, ())[:5] == b"\x00\x00\x00\x00\x05"

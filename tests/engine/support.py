@@ -1,0 +1,153 @@
+"""A processor on partitions whose effects stay in memory: everything but Kafka is real."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from aiokafka import TopicPartition
+
+from streams.codec.avro import Codec, load_schemas
+from streams.codec.facts import read_facts
+from streams.core.facts import Fact
+from streams.core.model import Function, Outcome, PythonTarget
+from streams.engine.partition import Batch, Partition
+from streams.engine.processor import Processor
+from streams.engine.transaction import Output, Position
+from streams.functions import Functions
+from streams.invokers import Call
+from streams.providers import PROVIDERS
+from streams.topics import Topics
+
+TOPICS = Topics()
+SOURCES = (TOPICS.invocations, *TOPICS.tiers)
+CODEC = Codec(load_schemas())
+START_MS = 1_790_000_000_000
+
+Handler = Callable[[Call], Awaitable[Outcome]]
+
+
+@dataclass
+class Record:
+    """A Kafka record as it would be read."""
+
+    topic: str
+    offset: int
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]] = ()
+    partition: int = 0
+    timestamp: int = START_MS
+    key: bytes | None = None
+
+
+@dataclass
+class FakeOwner:
+    """A worker that only remembers."""
+
+    era: int = 1
+    time_ms: int = START_MS
+    changes: int = 0
+    paused: bool = False
+    failures: list[BaseException] = field(default_factory=list)
+
+    def now_ms(self) -> int:
+        return self.time_ms
+
+    def changed(self, partition: Partition) -> None:
+        self.changes += 1
+
+    def pause(self, partition: Partition) -> None:
+        self.paused = True
+
+    def resume(self, partition: Partition) -> None:
+        self.paused = False
+
+    def die(self, reason: str) -> None:
+        raise AssertionError(reason)
+
+    def task_failed(self, error: BaseException) -> None:
+        self.failures.append(error)
+
+
+class FakeInvokers:
+    """Runs what the test says; the contract of the real ones is tested in `tests/invokers`."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+
+    def prepare(self, function: Function, provider: Any) -> Handler:
+        return self.handler
+
+
+def function(name: str = "f", provider: str = "aws", **changes: Any) -> Function:
+    cloud = PROVIDERS[provider]
+    made = Function(
+        name=name,
+        qualifier=cloud.latest,
+        provider=provider,
+        resource=cloud.resource(name, cloud.latest),
+        executed_version=cloud.latest,
+        target=PythonTarget("m", "f", "inline"),
+        timeout_ms=60_000,
+        policy=cloud.policy(None, None),
+    )
+    return replace(made, **changes)
+
+
+class Bench:
+    """One partition of one worker."""
+
+    def __init__(self, handler: Handler, *functions: Function, long_max: int = 1_000) -> None:
+        self.owner = FakeOwner()
+        self.processor = Processor(
+            Functions(functions or (function(),)),
+            FakeInvokers(handler),  # type: ignore[arg-type]
+            CODEC,
+            None,
+            TOPICS,
+            lambda topic, key: TopicPartition(topic, 0),
+            dict.fromkeys(TOPICS.all, 1 << 24),
+            long_max,
+        )
+        self.partition = self.new_partition()
+
+    def new_partition(self) -> Partition:
+        """A partition as it is right after its acquisition, with nothing read before."""
+        partition = Partition(self.owner, 0, SOURCES, TOPICS.changelog, 2_000)
+        for source in partition.sources:
+            partition.accepted[source] = partition.delivered[source] = partition.fetched[source] = 0
+            partition.stable[source] = Position(-1, "")
+        return partition
+
+    def produce(self, *values: bytes | None, **headers: str) -> None:
+        """Deliver records of `invocations`."""
+        given = [(name.replace("_", "-"), text.encode()) for name, text in headers.items()]
+        source = self.partition.sources[0]
+        start = self.partition.delivered[source]
+        records = [Record(source.topic, start + i, value, given) for i, value in enumerate(values)]
+        self.processor.invocations(Batch(self.partition, source, records, start + len(records)))
+
+    def wake(self, topic: str) -> None:
+        """Deliver everything that was written to a retry tier as if it were due."""
+        source = TopicPartition(topic, 0)
+        start = self.partition.delivered[source]
+        written = self.partition.outputs.pop(source, [])
+        records = [Record(topic, start + i, value, headers, key=key) for i, (key, value, headers) in enumerate(written)]
+        self.processor.retries(Batch(self.partition, source, records, start + len(records)))
+
+    def written(self, topic: str) -> list[Output]:
+        return self.partition.outputs[TopicPartition(topic, 0)]
+
+    def records(self, topic: str) -> list[dict[str, Any]]:
+        """Decoded values of *topic*."""
+        return [CODEC.decode(value)[1] for _, value, _ in self.written(topic) if value is not None]
+
+    def facts(self) -> list[Fact]:
+        return [fact for datum in self.records(TOPICS.facts) for fact in read_facts(datum).facts]
+
+    async def settled(self) -> None:
+        """Let every task run until all wait for something."""
+        for _ in range(20):
+            await asyncio.sleep(0)

@@ -1,0 +1,265 @@
+"""From a record's bytes to its effects; real lifecycle, providers and codec."""
+
+from __future__ import annotations
+
+import asyncio
+
+from streams.core.facts import Accepted, AttemptStarted, RetryScheduled, Succeeded
+from streams.core.lifecycle import PARK_MS
+from streams.core.model import KafkaDestination, Outcome
+from streams.invokers import Call
+
+from .support import START_MS, TOPICS, Bench, function
+
+
+async def succeed(call: Call) -> Outcome:
+    return Outcome("returned", payload=b'{"ok":true}')
+
+
+async def fail(call: Call) -> Outcome:
+    return Outcome("function_error", payload=b'{"errorMessage":"no"}', error_type="E", error_message="no")
+
+
+class Gate:
+    """A function that ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.open = asyncio.Event()
+
+    async def __call__(self, call: Call) -> Outcome:
+        self.calls.append(call)
+        await self.open.wait()
+        return await succeed(call)
+
+
+async def test_a_success_leaves_record_facts_state_and_watermark() -> None:
+    bench = Bench(succeed)
+
+    bench.produce(b' {"a":  1}\n', function="f", request_id="id-1")
+    await bench.settled()
+
+    [record] = bench.records("aws.success")
+    assert record["requestContext"]["requestId"] == "id-1"
+    assert record["requestPayload"] == b' {"a":  1}\n'
+    assert [type(fact) for fact in bench.facts()] == [Accepted, AttemptStarted, Succeeded]
+    assert list(bench.partition.requests.ended) == [b"id-1"]
+    assert bench.partition.watermark(bench.partition.sources[0]) == 1
+
+
+async def test_a_failure_waits_in_the_tier_of_its_delay() -> None:
+    bench = Bench(fail)
+
+    bench.produce(b"{}", function="f", request_id="id-1")
+    await bench.settled()
+
+    assert len(bench.written("retry.60s")) == 1
+    assert not bench.records("aws.failure")
+    assert bench.partition.watermark(bench.partition.sources[0]) == 1
+
+
+async def test_a_tier_that_is_shorter_than_the_delay_hands_on_to_the_next() -> None:
+    bench = Bench(succeed)
+    bench.produce(b"{}", function="f", request_id="id-1", delay_ms="3500")
+    await bench.settled()
+
+    bench.owner.time_ms += 2_000
+    bench.wake("retry.2s")
+    await bench.settled()
+
+    assert not bench.records("aws.success")
+    assert len(bench.written("retry.1s")) == 1
+
+
+async def test_the_same_id_twice_is_one_invocation() -> None:
+    bench = Bench(succeed)
+
+    bench.produce(b"{}", b"{}", function="f", request_id="id-1")
+    await bench.settled()
+    bench.produce(b"{}", function="f", request_id="id-1")
+    await bench.settled()
+
+    assert len(bench.records("aws.success")) == 1
+    assert bench.partition.watermark(bench.partition.sources[0]) == 3
+
+
+async def test_a_retry_delivered_twice_runs_once() -> None:
+    bench = Bench(fail)
+    bench.produce(b"{}", function="f", request_id="id-1")
+    await bench.settled()
+    [retry] = list(bench.written("retry.60s"))
+
+    bench.owner.time_ms += 60_000
+    bench.written("retry.60s").append(retry)
+    bench.wake("retry.60s")
+    await bench.settled()
+
+    assert len(bench.written("retry.120s")) == 1
+
+
+async def test_an_unreadable_record_delivered_again_leaves_one_dead_letter() -> None:
+    bench = Bench(succeed)
+    bench.produce(b"no envelope")
+    source = bench.partition.sources[0]
+
+    bench.partition.accepted[source] = bench.partition.delivered[source] = 0
+    bench.produce(b"no envelope")
+
+    [letter] = bench.records(TOPICS.dlq)
+    assert (letter["reason"], letter["value"]) == ("UndecodableInput", b"no envelope")
+
+
+async def test_a_dead_letter_keeps_the_ids_its_producer_gave() -> None:
+    bench = Bench(succeed)
+
+    bench.produce(b"{}", function="unknown", request_id="id-1")
+
+    [letter] = bench.records(TOPICS.dlq)
+    assert (letter["reason"], letter["request_id"]) == ("UnknownFunction", "id-1")
+
+
+async def test_a_record_that_is_too_large_for_its_topic_is_a_dead_letter() -> None:
+    bench = Bench(succeed)
+    bench.processor._limits = {"aws.success": 100}
+
+    bench.produce(b"{}", function="f", request_id="id-1")
+    await bench.settled()
+
+    assert [letter["reason"] for letter in bench.records(TOPICS.dlq)] == ["RecordTooLarge"]
+    assert not bench.records("aws.success")
+
+
+async def test_a_missing_destination_topic_is_a_dead_letter_beside_the_record() -> None:
+    bench = Bench(succeed, function(on_success=KafkaDestination("gone")))
+    bench.processor._locate = lambda topic, key: None
+
+    bench.produce(b"{}", function="f", request_id="id-1")
+    await bench.settled()
+
+    assert [letter["reason"] for letter in bench.records(TOPICS.dlq)] == ["DestinationDeliveryFailed"]
+    assert len(bench.records("aws.success")) == 1
+
+
+async def test_a_long_attempt_lets_go_of_its_offset_and_ends_once() -> None:
+    gate = Gate()
+    bench = Bench(gate)
+    bench.produce(b"{}", function="f", request_id="id-1")
+    await bench.settled()
+    source = bench.partition.sources[0]
+    assert bench.partition.watermark(source) == 0
+
+    bench.processor.journal(bench.partition, START_MS + 1)
+    bench.processor.journal(bench.partition, START_MS + 1)
+
+    assert bench.partition.watermark(source) == 1
+    assert bench.partition.in_flight_count == 0
+    gate.open.set()
+    await bench.settled()
+    assert len(bench.records("aws.success")) == 1
+    assert [type(fact) for fact in bench.facts()] == [Accepted, AttemptStarted, Succeeded]
+    assert not bench.partition.requests.open
+
+
+async def test_a_short_attempt_is_not_journaled() -> None:
+    bench = Bench(Gate())
+    bench.produce(b"{}", function="f", request_id="id-1")
+    await bench.settled()
+
+    bench.processor.journal(bench.partition, START_MS)
+
+    assert not bench.partition.requests.open
+
+
+async def test_the_next_owner_runs_a_journaled_attempt_again() -> None:
+    gate = Gate()
+    bench = Bench(gate)
+    bench.produce(b'{"a":1}', function="f", request_id="id-1", note="kept")
+    await bench.settled()
+    bench.processor.journal(bench.partition, START_MS + 1)
+    changelog = {key: value for key, value, _ in bench.written(TOPICS.changelog) if key and value}
+    bench.partition.drop()
+
+    bench.partition = bench.new_partition()
+    bench.partition.requests.restore(changelog, {})
+    bench.processor.rearm(bench.partition)
+    gate.open.set()
+    await bench.settled()
+
+    assert [call.attempt for call in gate.calls] == [1, 1]
+    [record] = bench.records("aws.success")
+    assert record["requestPayload"] == b'{"a":1}'
+    assert not bench.partition.requests.open
+
+
+async def test_a_journaled_attempt_that_is_too_old_expires_instead() -> None:
+    gate = Gate()
+    bench = Bench(gate)
+    bench.produce(b"{}", function="f", request_id="id-1")
+    await bench.settled()
+    bench.processor.journal(bench.partition, START_MS + 1)
+    changelog = {key: value for key, value, _ in bench.written(TOPICS.changelog) if key and value}
+    bench.partition.drop()
+
+    bench.owner.time_ms += 6 * 3600 * 1000
+    bench.partition = bench.new_partition()
+    bench.partition.requests.restore(changelog, {})
+    bench.processor.rearm(bench.partition)
+
+    assert len(gate.calls) == 1
+    assert [r["requestContext"]["condition"] for r in bench.records("aws.failure")] == ["EventAgeExceeded"]
+
+
+async def test_beyond_so_many_long_attempts_more_are_parked() -> None:
+    gate = Gate()
+    bench = Bench(gate, long_max=1)
+    bench.produce(b"{}", function="f", request_id="id-1")
+    await bench.settled()
+    bench.processor.journal(bench.partition, START_MS + 1)
+
+    bench.produce(b"{}", function="f", request_id="id-2")
+    await bench.settled()
+
+    assert len(gate.calls) == 1
+    assert RetryScheduled(1, START_MS, START_MS + PARK_MS) in bench.facts()
+    assert len(bench.written("retry.1s")) == 1
+
+
+async def test_a_dropped_partition_gives_back_its_share_of_concurrency() -> None:
+    bench = Bench(succeed, function(reserved_concurrency=1))
+    bench.produce(b"{}", function="f", request_id="id-1")
+    bench.partition.drop()  # before its task ran
+
+    bench.partition = bench.new_partition()
+    bench.produce(b"{}", function="f", request_id="id-1")
+    await bench.settled()
+
+    assert len(bench.records("aws.success")) == 1
+
+
+async def test_a_result_of_a_dropped_partition_goes_nowhere() -> None:
+    gate = Gate()
+    bench = Bench(gate)
+    bench.produce(b"{}", function="f", request_id="id-1")
+    await bench.settled()
+
+    bench.partition.drop()
+    gate.open.set()
+    await bench.settled()
+
+    assert not bench.partition.outputs
+
+
+async def test_reading_pauses_while_too_much_is_in_flight() -> None:
+    gate = Gate()
+    bench = Bench(gate)
+    bench.partition.in_flight_max = 3
+    source = bench.partition.sources[0]
+
+    bench.produce(*[b"{}"] * 4, function="f")
+    await bench.settled()
+    assert bench.owner.paused
+
+    gate.open.set()
+    await bench.settled()
+    assert not bench.owner.paused
+    assert bench.partition.watermark(source) == 4
