@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streams.codec.dead_letter import DEAD_LETTER_OVERHEAD_BYTES
+from streams.codec.retry import RETRY_OVERHEAD_BYTES
 from streams.errors import BrokerError
 from streams.settings import Settings
 from streams.topics import Topics
@@ -46,10 +47,11 @@ def wanted(topics: Topics, destinations: Iterable[str] = ()) -> dict[str, dict[s
         topics.invocations: {
             **_WORK,
             "message.timestamp.type": "LogAppendTime",  # an event's age begins when the broker has it
-            _SIZE: RECORD_BYTES_MAX - DEAD_LETTER_OVERHEAD_BYTES,  # so that every input fits a dead letter
+            # So that every event fits a retry record, and every record that we read a dead letter.
+            _SIZE: RECORD_BYTES_MAX - RETRY_OVERHEAD_BYTES - DEAD_LETTER_OVERHEAD_BYTES,
         }
     }
-    configs |= dict.fromkeys(topics.tiers, _WORK)
+    configs |= dict.fromkeys(topics.tiers, {**_WORK, _SIZE: RECORD_BYTES_MAX - DEAD_LETTER_OVERHEAD_BYTES})
     configs[topics.changelog] = _STATE
     configs |= dict.fromkeys((*topics.records, topics.facts), _HISTORY)
     configs[topics.dlq] = _DEAD

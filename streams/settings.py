@@ -47,6 +47,8 @@ class Settings:
     """How long a finished request id is remembered, for idempotent acceptance."""
     terminal_max: int = 50_000
     """At most so many finished request ids are remembered per partition."""
+    http: str | None = None
+    """Serve ``/ready``, ``/live`` and ``/metrics`` on this ``host:port``; None: not at all."""
     threads: int = 32
     """Threads for plain ``def`` functions."""
     schema_registry: str | None = None

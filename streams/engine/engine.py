@@ -18,7 +18,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from typing import Any, NoReturn
 
 from aiokafka import TopicPartition
@@ -48,10 +48,26 @@ def exit_process(reason: str) -> NoReturn:
     os._exit(EXIT_UNSAFE)
 
 
-class Engine:
-    """All partitions of one worker, its transactional producer and its committer."""
+def _epoch_ms() -> int:
+    return time.time_ns() // 1_000_000
 
-    def __init__(self, settings: Settings, die: Callable[[str], NoReturn] = exit_process) -> None:
+
+class Engine:
+    """All partitions of one worker, its transactional producer and its committer.
+
+    All arguments but *settings* are there for the simulation, which brings its own Kafka, clock and names.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        die: Callable[[str], NoReturn] = exit_process,
+        *,
+        token: str | None = None,
+        clock_ms: Callable[[], int] = _epoch_ms,
+        new_producer: Callable[[Mapping[str, Any], str, str, int], TransactionalProducer] = TransactionalProducer,
+        new_reader: Callable[[Mapping[str, Any], Collection[str]], StateReader] = StateReader,
+    ) -> None:
         self.settings = settings
         self.topics = settings.topics
         self.sources = (self.topics.invocations, *self.topics.tiers)
@@ -59,7 +75,7 @@ class Engine:
         self.era = 0
         self.partitions: dict[int, Partition] = {}
         self.queues: dict[TopicPartition, TierQueue] = {}
-        self.token = uuid.uuid4().hex[:12]
+        self.token = token or uuid.uuid4().hex[:12]
         """Names this process."""
         self.consumer: Any = None
         """Faust's consumer (`transport.Consumer`), set when it is created."""
@@ -68,12 +84,14 @@ class Engine:
         name = settings.worker_name or self.token
         # ':' cannot be part of a consumer group made from a topic prefix, so no other application's ids match it
         self.transactional_id_prefix = f"{self.topics.app_id}:"
-        self.producer = TransactionalProducer(
+        self.producer = new_producer(
             settings.kafka(), self.transactional_id_prefix + name, self.topics.app_id, TRANSACTION_TIMEOUT_MS
         )
         self.committer = Committer(self.producer, self.token, settings.commit_interval_ms / 1000, self.die)
         self.output_topics: tuple[str, ...] = (*self.topics.records, self.topics.dlq, self.topics.facts)
         """What is written besides the sources and the changelog."""
+        self._clock_ms = clock_ms
+        self._new_reader = new_reader
         self._idle: asyncio.Event | None = None
         """While draining: set when nothing is in flight."""
         self._tiers_full: set[TopicPartition] = set()
@@ -113,18 +131,20 @@ class Engine:
             self.task_failed(error)
 
     async def _forget_ended(self) -> None:
-        """Once a second: forget finished requests that are old or too many."""
-        settings = self.settings
         while True:
             await asyncio.sleep(1.0)
-            before_ms = self.now_ms() - int(settings.terminal_retention_s * 1000)
-            for partition in list(self.partitions.values()):
-                partition.forget_ended(before_ms, settings.terminal_max)
+            self.forget_ended()
+
+    def forget_ended(self) -> None:
+        """Forget finished requests that are old or too many."""
+        before_ms = self.now_ms() - int(self.settings.terminal_retention_s * 1000)
+        for partition in self.partitions.values():
+            partition.forget_ended(before_ms, self.settings.terminal_max)
 
     # -- what partitions ask of their owner ------------------------------------------------------------------------
 
     def now_ms(self) -> int:
-        return time.time_ns() // 1_000_000
+        return self._clock_ms()
 
     def changed(self, partition: Partition) -> None:
         self.committer.changed(partition)
@@ -150,6 +170,13 @@ class Engine:
             self._tiers_full.discard(source)
             if not self.partitions[source.partition].paused:
                 self.consumer.resume_sources([source])
+
+    def has_lag(self) -> bool:
+        """Whether something that should be processed is not: accepted and unfinished, or fetched and not accepted."""
+        return any(
+            partition.in_flight_count or any(self.consumer.lag(source) for source in partition.sources[:1])
+            for partition in self.partitions.values()
+        )
 
     # -- ownership -----------------------------------------------------------------------------------------------
 
@@ -232,7 +259,7 @@ class Engine:
     async def _recover(self, new: list[Partition], stable: dict[TopicPartition, Position]) -> int:
         """Set the offsets of *new* partitions and read their state. Returns how many records that took."""
         sources = [source for partition in new for source in partition.sources]
-        async with StateReader(self.settings.kafka(), (*self.sources, self.topics.changelog)) as reader:
+        async with self._new_reader(self.settings.kafka(), (*self.sources, self.topics.changelog)) as reader:
             bounds = await reader.bounds(sources)
             for partition in new:
                 for source in partition.sources:
@@ -244,6 +271,7 @@ class Engine:
             count = await reader.read(tables, self._fence_stuck)
         for partition in new:
             partition.requests.restore(tables[partition.changelog], partition.last_at_start)
+            partition.known = len(partition.requests)
         return count
 
 

@@ -97,6 +97,8 @@ class Partition:
         self.running: dict[bytes, Running] = {}
         """Attempts under way by request id, the oldest first."""
         self.requests = Requests()
+        self.known = 0
+        """Invocations and rejected inputs that are accounted for here."""
         self.outputs: dict[TopicPartition, list[Output]] = defaultdict(list)
         """Effects not yet committed, in order."""
         self.paused = False
@@ -127,8 +129,14 @@ class Partition:
         committed = {source: self.stable[source].offset for source in self.sources}
         keys = self.requests.evict(ended_before_ms, ended_max, self.accepted, committed)
         if keys:
+            self.known -= len(keys)
             self.outputs[self.changelog].extend((key, None, _NO_HEADERS) for key in keys)
             self.owner.changed(self)
+
+    def drift(self) -> int:
+        """Known less waiting, running and ended: 0, or something was lost or made up."""
+        started = sum(key not in self.requests.open for key in self.running)
+        return self.known - started - len(self.requests)
 
     # -- records in flight ---------------------------------------------------------------------------------------
 

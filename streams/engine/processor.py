@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import assert_never
@@ -17,14 +18,14 @@ from aiokafka import TopicPartition
 
 from streams.codec.avro import Codec, Encode
 from streams.codec.dead_letter import dead_letter
-from streams.codec.envelope import Invocation, coordinates_id, read_invocation, request_id_of
+from streams.codec.envelope import InputRecord, Invocation, coordinates_id, read_invocation, request_id_of
 from streams.codec.errors import AvroError, InputRejected, SchemaNeeded
 from streams.codec.facts import facts_encoder
 from streams.codec.journal import is_journal, read_journal, write_journal
 from streams.codec.registry import Registry
 from streams.codec.retry import Origin, Waiting, read_retry, retry_headers, woken_later
 from streams.codec.state import pack, unpack
-from streams.core.facts import Fact
+from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, RetryScheduled, Succeeded
 from streams.core.lifecycle import Accept, Command, Report, Start, State, decide, evolve
 from streams.core.model import Destination, Ended, Function, FunctionDestination, KafkaDestination, Outcome
 from streams.core.routing import Routes, routes
@@ -45,6 +46,14 @@ _PREPARED_MAX = 10_000
 _REJECTED = State("failed", 0, 0, 0, 0, 0, 0)
 _MISSING = Outcome("target_missing", 404)
 _REFUSED = object()
+_COUNTED: dict[type[Fact], str] = {
+    Accepted: "accepted",
+    AttemptStarted: "started",
+    AttemptFailed: "attempt_failed",
+    RetryScheduled: "scheduled",
+    Succeeded: "succeeded",
+    Failed: "failed",
+}
 _RECORD_BYTES_DEFAULT = 1_048_588
 """Kafka's own default for a topic whose limit is not known."""
 
@@ -129,6 +138,8 @@ class Processor:
         self._limits = limits  # largest record of each topic, bytes
         self._long_max = long_max  # journaled attempts of one function before more are parked
         self._encode_facts = facts_encoder(codec.prefix("Facts", topics.facts))
+        self.counters: Counter[tuple[str, str]] = Counter()
+        """(what happened, provider or reason) -> how often, since the process started."""
         self._prepared: dict[tuple[str, str | None], _Prepared] = {}
         self._share = 1.0
 
@@ -177,6 +188,7 @@ class Processor:
             return
         work = _Work(partition, source, record, key, invocation, prepared, None)
         work.apply(Accept(now_ms, invocation.accepted_at_ms, invocation.due_at_ms, invocation.depth))
+        partition.known += 1
         self._go_on(work, event, now_ms)
 
     def _wake(self, partition: Partition, source: TopicPartition, record: SourceRecord, now_ms: int) -> None:
@@ -388,6 +400,8 @@ class Processor:
             invocation.request_id, function.resource, function.provider, invocation.traceparent, work.facts
         )
         work.partition.emit(self.topics.facts, work.key, facts)
+        for fact in work.facts:
+            self.counters[_COUNTED[type(fact)], function.provider] += 1
         work.facts = []
 
     def _end(self, work: _Work, state: State, now_ms: int) -> None:
@@ -505,12 +519,14 @@ class Processor:
         """
         key = coordinates_id(record.topic, record.partition, record.offset).encode()
         if partition.requests.get(key) is None:
+            partition.known += 1
+            self.counters["rejected", reason] += 1
             request_id = request_id_of(record)
             now_ms = partition.owner.now_ms()
             value, headers = dead_letter(
                 self._codec,
                 self.topics.dlq,
-                record,
+                self._bounded(record),
                 reason,
                 now_ms,
                 request_id=request_id,
@@ -523,6 +539,13 @@ class Processor:
             partition.emit(self.topics.dlq, request_id.encode(), value, headers)
             partition.put(key, pack(replace(_REJECTED, due_at_ms=now_ms)), over=True)
         partition.finish(source, record.offset)
+
+    def _bounded(self, record: SourceRecord) -> InputRecord:
+        """*record*, without its value if that was compressed so well that no topic of ours could hold it."""
+        if record.value is None or self._fits(self.topics.dlq, record.value):
+            return record
+        log.error("the value of %s-%d/%d is too large for a dead letter", record.topic, record.partition, record.offset)
+        return Origin.of(record)
 
 
 def _record_headers(function: Function, condition: str, ended: Ended, invocation: Invocation) -> Headers:

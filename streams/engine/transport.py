@@ -93,6 +93,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed for
             return None
         return Member(coordinator.generation, coordinator.member_id, self.app.conf.consumer_group_instance_id)
 
+    def lag(self, source: TopicPartition) -> int:
+        """Records of *source* beyond the last one that was accepted, as far as the last fetch knew."""
+        state = self._thread._consumer._subscription.subscription.assignment.state_value(source)
+        accepted = self.engine.partitions[source.partition].accepted[source]
+        # The last stable offset, so that an open transaction of a producer does not count.
+        return max(0, (state.lso or 0) - accepted) if state is not None else 0
+
     def pause_sources(self, sources: Iterable[TopicPartition]) -> None:
         self.pause_partitions({TP(*source) for source in sources})
 

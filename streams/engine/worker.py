@@ -17,6 +17,7 @@ from streams import cluster
 from streams.codec.avro import Codec, load_schemas
 from streams.codec.registry import Registry
 from streams.engine.engine import Engine
+from streams.engine.health import Health
 from streams.engine.partition import Batch, Partition
 from streams.engine.processor import Processor
 from streams.engine.table import RequestsTable, StateTables
@@ -42,6 +43,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
     processor: Processor
     _invokers: Invokers | None = None
     _registry: Registry | None = None
+    _health: Health | None = None
 
     def _create_directories(self) -> None:
         """Nothing is kept on disk: state lives in Kafka and in memory."""
@@ -61,6 +63,8 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
         )
         engine.on_owned.append(self._owned)
         engine.background(self._journal_long_attempts())
+        self._health = Health(engine, self.processor)
+        await self._health.start(settings.http)
         gc.collect()
         gc.freeze()  # what is loaded now lives as long as the process
         gc.set_threshold(100_000, 20, 100)
@@ -68,6 +72,8 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
 
     async def on_stop(self) -> None:
         await super().on_stop()
+        if self._health is not None:
+            await self._health.stop()
         if self._invokers is not None:
             await self._invokers.close()
         if self._registry is not None:

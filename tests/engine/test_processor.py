@@ -263,3 +263,30 @@ async def test_reading_pauses_while_too_much_is_in_flight() -> None:
     await bench.settled()
     assert not bench.owner.paused
     assert bench.partition.watermark(source) == 4
+
+
+async def test_everything_known_is_waiting_running_or_ended() -> None:
+    gate = Gate()
+    bench = Bench(gate)
+    bench.produce(b"{}", b"not json", b"{}", function="f")
+    bench.produce(None)
+    await bench.settled()
+
+    assert bench.partition.known == 4
+    assert bench.partition.drift() == 0
+    bench.processor.journal(bench.partition, START_MS + 1)
+    assert bench.partition.drift() == 0
+    gate.open.set()
+    await bench.settled()
+    assert bench.partition.drift() == 0
+    assert len(bench.partition.requests.ended) == 4
+
+
+async def test_drift_shows_an_invocation_that_was_lost() -> None:
+    bench = Bench(succeed)
+    bench.produce(b"{}", function="f", request_id="id-1")
+    await bench.settled()
+
+    del bench.partition.requests.ended[b"id-1"]
+
+    assert bench.partition.drift() == 1
