@@ -48,6 +48,7 @@ class _Taken(NamedTuple):
     partition: Partition
     outputs: dict[TopicPartition, list[Output]]
     positions: dict[TopicPartition, Position]
+    puts: int
 
 
 class Committer:
@@ -137,7 +138,8 @@ class Committer:
         for partition in partitions:
             if not partition.closed:
                 outputs, partition.outputs = partition.outputs, defaultdict(list)
-                taken.append(_Taken(partition, outputs, partition.positions(self.token, bool(outputs))))
+                positions = partition.positions(self.token, bool(outputs))
+                taken.append(_Taken(partition, outputs, positions, partition.puts))
         return taken
 
     def _committed(self, taken: list[_Taken], outputs: Outputs) -> None:
@@ -146,6 +148,7 @@ class Committer:
         self.statistics.records += sum(map(len, outputs.values()))
         for take in taken:
             take.partition.stable.update(take.positions)
+            take.partition.puts_committed = take.puts
 
     def _put_back(self, taken: list[_Taken], error: Exception) -> None:
         """Nothing of it is visible: effects return to the head of their partition's outputs, in order."""

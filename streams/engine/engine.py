@@ -81,6 +81,8 @@ class Engine:
         """Faust's consumer (`transport.Consumer`), set when it is created."""
         self.on_owned: list[Callable[[list[Partition]], None]] = []
         """Called after every acquisition, with the partitions that are new."""
+        self.on_letting_go: list[Callable[[Partition], None]] = []
+        """Called for every partition before it may be given up in good order."""
         name = settings.worker_name or self.token
         # ':' cannot be part of a consumer group made from a topic prefix, so no other application's ids match it
         self.transactional_id_prefix = f"{self.topics.app_id}:"
@@ -171,6 +173,16 @@ class Engine:
             if not self.partitions[source.partition].paused:
                 self.consumer.resume_sources([source])
 
+    def under_way(self) -> int:
+        return sum(len(partition.running) for partition in self.partitions.values())
+
+    async def written(self, partition: Partition) -> None:
+        puts = partition.puts
+        while partition.puts_committed < puts:
+            await self.committer.flush(1.0)
+            if partition.puts_committed < puts:  # the gate is closed: a rebalance is under way
+                await asyncio.sleep(0.05)
+
     def has_lag(self) -> bool:
         """Whether something that should be processed is not: accepted and unfinished, or fetched and not accepted."""
         return any(
@@ -182,6 +194,9 @@ class Engine:
 
     async def release(self) -> None:
         """Before partitions are given up: publish what is finished. Running functions keep running."""
+        for partition in self.partitions.values():
+            for callback in self.on_letting_go:
+                callback(partition)
         flushed = await self.committer.flush(REVOKE_FLUSH_S) if self.partitions else True
         if not flushed:
             log.warning("partitions are revoked with a commit still under way; it is fenced if it is late")
@@ -267,6 +282,9 @@ class Engine:
                     partition.stable[source] = stable[source]
                     partition.accepted[source] = _start(source, stable[source].offset, first)
                     partition.last_at_start[source] = last
+                    partition.careful_until[source] = min(
+                        last, partition.accepted[source] + self.settings.in_flight_max
+                    )
             tables: dict[TopicPartition, dict[bytes, bytes]] = {partition.changelog: {} for partition in new}
             count = await reader.read(tables, self._fence_stuck)
         for partition in new:

@@ -87,7 +87,7 @@ class Health:
     def collect(self) -> Iterator[Metric]:
         """Every metric, as Prometheus' library asks for them."""
         events = CounterMetricFamily("streams_events", "What happened to invocations.", labels=["event", "of"])
-        for (event, of), count in self._processor.counters.items():
+        for (event, of), count in self._processor.effects.counters.items():
             events.add_metric([event, of], count)
         yield events
         partitions = list(self._engine.partitions.values())

@@ -61,6 +61,12 @@ class Owner(Protocol):
     def die(self, reason: str) -> None:
         """Stop the process: going on could lose something."""
 
+    def under_way(self) -> int:
+        """Attempts under way in all partitions."""
+
+    async def written(self, partition: Partition) -> None:
+        """Returns once all that *partition* has emitted so far is committed."""
+
     def task_failed(self, error: BaseException) -> None:
         """A task of a partition raised; nothing may be acknowledged after that."""
 
@@ -96,7 +102,14 @@ class Partition:
         self.in_flight_count = 0
         self.running: dict[bytes, Running] = {}
         """Attempts under way by request id, the oldest first."""
+        self.careful_until: dict[TopicPartition, int] = {}
+        """Records before these offsets may have been under way when the last owner died, by source."""
+        self.held: set[bytes] = set()
+        """Request ids whose attempt is due and waits for a suspect to end (`careful`)."""
         self.requests = Requests()
+        self.puts = 0
+        """State changes emitted so far."""
+        self.puts_committed = 0
         self.known = 0
         """Invocations and rejected inputs that are accounted for here."""
         self.outputs: dict[TopicPartition, list[Output]] = defaultdict(list)
@@ -121,6 +134,7 @@ class Partition:
 
     def put(self, key: bytes, packed: bytes, over: bool) -> None:
         """Set the state of request *key*; *over*: its invocation has ended."""
+        self.puts += 1
         self.requests.put(key, packed, over)
         self.outputs[self.changelog].append((key, packed, _NO_HEADERS))
 
@@ -135,8 +149,12 @@ class Partition:
 
     def drift(self) -> int:
         """Known less waiting, running and ended: 0, or something was lost or made up."""
-        started = sum(key not in self.requests.open for key in self.running)
+        started = sum(key not in self.requests.open for key in (*self.running, *self.held))
         return self.known - started - len(self.requests)
+
+    def is_busy(self, key: bytes) -> bool:
+        """Whether an attempt of request *key* is under way or about to start."""
+        return key in self.running or key in self.held
 
     # -- records in flight ---------------------------------------------------------------------------------------
 
@@ -190,11 +208,12 @@ class Partition:
 
     # -- life ----------------------------------------------------------------------------------------------------
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run *coroutine* beside the others; an exception in it is fatal for the worker."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
+        return task
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

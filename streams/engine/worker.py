@@ -16,6 +16,7 @@ from aiokafka.partitioner import murmur2
 from streams import cluster
 from streams.codec.avro import Codec, load_schemas
 from streams.codec.registry import Registry
+from streams.engine.effects import Effects
 from streams.engine.engine import Engine
 from streams.engine.health import Health
 from streams.engine.partition import Batch, Partition
@@ -59,9 +60,14 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
         await self._invokers.start()
         engine.output_topics = (*engine.output_topics, *functions.kafka_topics())
         self.processor = Processor(
-            functions, self._invokers, codec, self._registry, settings.topics, self._locate, limits, settings.long_max
+            functions,
+            self._invokers,
+            self._registry,
+            Effects(codec, settings.topics, functions.time_scale, self._locate, limits),
+            settings.long_max,
         )
         engine.on_owned.append(self._owned)
+        engine.on_letting_go.append(self.processor.careful.let_go)
         engine.background(self._journal_long_attempts())
         self._health = Health(engine, self.processor)
         await self._health.start(settings.http)
@@ -96,7 +102,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
         count = self.engine.producer.partition_count(self.engine.topics.invocations)
         self.processor.set_share(len(self.engine.partitions) / max(1, count))
         for partition in new:
-            self.processor.rearm(partition)
+            self.processor.careful.rearm(partition)
 
     async def _journal_long_attempts(self) -> None:
         """Attempts longer than *hold_s* stop holding their offsets."""
@@ -105,7 +111,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
             await asyncio.sleep(min(1.0, hold_s / 4))
             before_ms = self.engine.now_ms() - int(hold_s * 1000)
             for partition in list(self.engine.partitions.values()):
-                self.processor.journal(partition, before_ms)
+                self.processor.careful.journal(partition, before_ms)
 
 
 async def check_topics(settings: Settings, functions: Functions) -> dict[str, int]:

@@ -21,13 +21,15 @@ RESOURCE = "arn:aws:lambda:us-east-1:123456789012:function:f:$LATEST"
 
 def entry(event: bytes = b'{"a": 1}') -> bytes:
     invocation = Invocation("id-1", RESOURCE, "$LATEST", event, STATE.accepted_at_ms, STATE.due_at_ms, 1, None)
-    return write_journal(pack(STATE), retry_headers(invocation, STATE, RESOURCE, "$LATEST", 0, ORIGIN), event)
+    return write_journal(pack(STATE), 2, retry_headers(invocation, STATE, RESOURCE, "$LATEST", 0, ORIGIN), event)
 
 
 @given(st.binary(max_size=200))
 def test_what_was_written_is_read(event: bytes) -> None:
-    waiting = read_journal(entry(event))
+    journal = read_journal(entry(event))
+    waiting = journal.waiting
 
+    assert journal.suspicion == 2
     assert waiting.invocation.event == event
     assert waiting.invocation.function == RESOURCE
     assert waiting.origin == ORIGIN

@@ -13,6 +13,8 @@ from streams.codec.avro import Codec, load_schemas
 from streams.codec.facts import read_facts
 from streams.core.facts import Fact
 from streams.core.model import Function, Outcome, PythonTarget
+from streams.engine.careful import Careful
+from streams.engine.effects import Effects
 from streams.engine.partition import Batch, Partition
 from streams.engine.processor import Processor
 from streams.engine.transaction import Output, Position
@@ -51,6 +53,7 @@ class FakeOwner:
     changes: int = 0
     paused: bool = False
     failures: list[BaseException] = field(default_factory=list)
+    partitions: list[Partition] = field(default_factory=list)
 
     def now_ms(self) -> int:
         return self.time_ms
@@ -63,6 +66,12 @@ class FakeOwner:
 
     def resume(self, partition: Partition) -> None:
         self.paused = False
+
+    def under_way(self) -> int:
+        return sum(len(partition.running) for partition in self.partitions)
+
+    async def written(self, partition: Partition) -> None:
+        """At once: nothing is committed here."""
 
     def die(self, reason: str) -> None:
         raise AssertionError(reason)
@@ -104,11 +113,10 @@ class Bench:
         self.processor = Processor(
             Functions(functions or (function(),)),
             FakeInvokers(handler),  # type: ignore[arg-type]
-            CODEC,
             None,
-            TOPICS,
-            lambda topic, key: TopicPartition(topic, 0),
-            dict.fromkeys(TOPICS.all, 1 << 24),
+            Effects(
+                CODEC, TOPICS, 1.0, lambda topic, key: TopicPartition(topic, 0), dict.fromkeys(TOPICS.all, 1 << 24)
+            ),
             long_max,
         )
         self.partition = self.new_partition()
@@ -119,6 +127,7 @@ class Bench:
         for source in partition.sources:
             partition.accepted[source] = partition.delivered[source] = partition.fetched[source] = 0
             partition.stable[source] = Position(-1, "")
+        self.owner.partitions = [partition]
         return partition
 
     def produce(self, *values: bytes | None, **headers: str) -> None:
@@ -151,3 +160,20 @@ class Bench:
         """Let every task run until all wait for something."""
         for _ in range(20):
             await asyncio.sleep(0)
+
+    def die_and_take_over(self) -> None:
+        """The worker dies; the next one reads the table and goes on. What was not journaled is lost with it."""
+        changelog: dict[bytes, bytes] = {}
+        for key, value, _ in self.written(TOPICS.changelog):
+            assert key is not None
+            changelog.pop(key, None)
+            if value is not None:
+                changelog[key] = value
+        outputs = self.partition.outputs
+        self.partition.drop()
+        self.processor.careful = Careful(self.processor)
+        self.partition = self.new_partition()
+        self.partition.outputs = outputs
+        self.partition.requests.restore(changelog, {})
+        self.partition.known = len(self.partition.requests)
+        self.processor.careful.rearm(self.partition)

@@ -120,7 +120,7 @@ async def test_a_dead_letter_keeps_the_ids_its_producer_gave() -> None:
 
 async def test_a_record_that_is_too_large_for_its_topic_is_a_dead_letter() -> None:
     bench = Bench(succeed)
-    bench.processor._limits = {"aws.success": 100}
+    bench.processor.effects.limits = {"aws.success": 100}
 
     bench.produce(b"{}", function="f", request_id="id-1")
     await bench.settled()
@@ -131,7 +131,7 @@ async def test_a_record_that_is_too_large_for_its_topic_is_a_dead_letter() -> No
 
 async def test_a_missing_destination_topic_is_a_dead_letter_beside_the_record() -> None:
     bench = Bench(succeed, function(on_success=KafkaDestination("gone")))
-    bench.processor._locate = lambda topic, key: None
+    bench.processor.effects.locate = lambda topic, key: None
 
     bench.produce(b"{}", function="f", request_id="id-1")
     await bench.settled()
@@ -148,8 +148,8 @@ async def test_a_long_attempt_lets_go_of_its_offset_and_ends_once() -> None:
     source = bench.partition.sources[0]
     assert bench.partition.watermark(source) == 0
 
-    bench.processor.journal(bench.partition, START_MS + 1)
-    bench.processor.journal(bench.partition, START_MS + 1)
+    bench.processor.careful.journal(bench.partition, START_MS + 1)
+    bench.processor.careful.journal(bench.partition, START_MS + 1)
 
     assert bench.partition.watermark(source) == 1
     assert bench.partition.in_flight_count == 0
@@ -165,7 +165,7 @@ async def test_a_short_attempt_is_not_journaled() -> None:
     bench.produce(b"{}", function="f", request_id="id-1")
     await bench.settled()
 
-    bench.processor.journal(bench.partition, START_MS)
+    bench.processor.careful.journal(bench.partition, START_MS)
 
     assert not bench.partition.requests.open
 
@@ -175,13 +175,13 @@ async def test_the_next_owner_runs_a_journaled_attempt_again() -> None:
     bench = Bench(gate)
     bench.produce(b'{"a":1}', function="f", request_id="id-1", note="kept")
     await bench.settled()
-    bench.processor.journal(bench.partition, START_MS + 1)
+    bench.processor.careful.journal(bench.partition, START_MS + 1)
     changelog = {key: value for key, value, _ in bench.written(TOPICS.changelog) if key and value}
     bench.partition.drop()
 
     bench.partition = bench.new_partition()
     bench.partition.requests.restore(changelog, {})
-    bench.processor.rearm(bench.partition)
+    bench.processor.careful.rearm(bench.partition)
     gate.open.set()
     await bench.settled()
 
@@ -196,14 +196,14 @@ async def test_a_journaled_attempt_that_is_too_old_expires_instead() -> None:
     bench = Bench(gate)
     bench.produce(b"{}", function="f", request_id="id-1")
     await bench.settled()
-    bench.processor.journal(bench.partition, START_MS + 1)
+    bench.processor.careful.journal(bench.partition, START_MS + 1)
     changelog = {key: value for key, value, _ in bench.written(TOPICS.changelog) if key and value}
     bench.partition.drop()
 
     bench.owner.time_ms += 6 * 3600 * 1000
     bench.partition = bench.new_partition()
     bench.partition.requests.restore(changelog, {})
-    bench.processor.rearm(bench.partition)
+    bench.processor.careful.rearm(bench.partition)
 
     assert len(gate.calls) == 1
     assert [r["requestContext"]["condition"] for r in bench.records("aws.failure")] == ["EventAgeExceeded"]
@@ -214,7 +214,7 @@ async def test_beyond_so_many_long_attempts_more_are_parked() -> None:
     bench = Bench(gate, long_max=1)
     bench.produce(b"{}", function="f", request_id="id-1")
     await bench.settled()
-    bench.processor.journal(bench.partition, START_MS + 1)
+    bench.processor.careful.journal(bench.partition, START_MS + 1)
 
     bench.produce(b"{}", function="f", request_id="id-2")
     await bench.settled()
@@ -274,7 +274,7 @@ async def test_everything_known_is_waiting_running_or_ended() -> None:
 
     assert bench.partition.known == 4
     assert bench.partition.drift() == 0
-    bench.processor.journal(bench.partition, START_MS + 1)
+    bench.processor.careful.journal(bench.partition, START_MS + 1)
     assert bench.partition.drift() == 0
     gate.open.set()
     await bench.settled()

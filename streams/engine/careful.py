@@ -1,0 +1,217 @@
+"""Long attempts, and attempts that may have killed the worker.
+
+**Journal.** An attempt that takes longer than *hold_s* must not hold its record's offset. It is written to the table
+with all that is needed to run it again (`codec.journal`), and its record is finished. After a crash or a rebalance the
+partition's next owner starts it again from there.
+
+**Suspects.** An event that kills the worker (a crash of the interpreter, `os._exit`, the memory limit) would be
+delivered again and kill the next worker, for ever. So what may have been under way when a worker died is written to the
+table *before* it is started again, and whatever is found there after the next death is a suspect:
+
+| suspicion | what is known | how it runs |
+|---|---|---|
+| 0 | journaled because it took long | as usual |
+| 1 | it may have been under way when a worker died | written down first, then as usual |
+| 2 | it was under way at a second death | written down first, then alone: nothing else is started meanwhile |
+| beyond | the worker died while it ran alone | not run: the attempt failed, `WorkerCrashed` |
+
+An entry that is found raises the suspicion by one, so a worker that lets go of a partition in good order writes one
+less. A failed attempt counts as the provider's policy says; the invocation's next one runs alone at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from streams.codec.errors import InputRejected
+from streams.codec.journal import Journal, is_journal, read_journal, write_journal
+from streams.codec.retry import retry_headers
+from streams.codec.state import pack
+from streams.core.model import FunctionFailure, Outcome
+from streams.engine.effects import WORKER_CRASHED
+from streams.engine.partition import Partition
+from streams.engine.work import Work
+from streams.providers.base import InvalidEvent
+
+if TYPE_CHECKING:
+    from streams.engine.processor import Processor
+
+log = logging.getLogger(__name__)
+
+ALONE_S = 10.0
+"""A suspect runs alone at most so long; what has not killed the worker by then may share it."""
+
+_LONG, _MAYBE, _ALONE = 0, 1, 2
+
+
+class Careful:
+    """The attempts of one worker that need care."""
+
+    def __init__(self, processor: Processor) -> None:
+        self._processor = processor
+        self._suspects: deque[tuple[Work, object]] = deque()
+        self._alone: Work | None = None
+        self._held: list[tuple[Work, object]] = []
+        self._quiet = asyncio.Event()
+
+    # -- starting ------------------------------------------------------------------------------------------------
+
+    def holds_back(self, work: Work, event: object) -> bool:
+        """Whether *work* waits because a suspect runs alone; it goes on by itself afterwards."""
+        if self._alone is None or _suspicion(work) >= _ALONE:
+            return False
+        self._held.append((work, event))
+        work.partition.held.add(work.key)
+        return True
+
+    def starts(self, work: Work, event: object) -> bool:
+        """Start the attempt of *work* here if it needs care; False: it does not."""
+        work.suspicion = _suspicion(work)
+        if work.suspicion < _MAYBE:
+            if work.journaled:
+                self._write(work, work.suspicion)  # its next owner must know that it was under way
+            return False
+        self._write(work, work.suspicion)
+        if work.suspicion >= _ALONE:
+            self._suspects.append((work, event))
+            self._next_suspect()
+        else:
+            work.partition.spawn(self._run_written(work, event))
+        return True
+
+    async def _run_written(self, work: Work, event: object) -> None:
+        """Run once the table says that it runs."""
+        await work.partition.owner.written(work.partition)
+        await self._processor.attempt(work, event)
+
+    # -- running alone -------------------------------------------------------------------------------------------
+
+    def _next_suspect(self) -> None:
+        """Run the next suspect if none runs; with none left, go on with what was held back."""
+        while self._alone is None and self._suspects:
+            work, event = self._suspects.popleft()
+            if not work.partition.closed:
+                self._alone = work
+                task = work.partition.spawn(self._run_alone(work, event))
+                task.add_done_callback(partial(self._done_alone, work))
+        if self._alone is None:
+            held, self._held = self._held, []
+            for work, event in held:
+                if not work.partition.closed:
+                    work.partition.held.discard(work.key)
+                    self._processor.go_on(work, event, work.partition.owner.now_ms())
+
+    async def _run_alone(self, work: Work, event: object) -> None:
+        owner = work.partition.owner
+        self._quiet.clear()
+        if owner.under_way() > len(self._suspects) + 1:
+            with_others = asyncio.wait_for(self._quiet.wait(), ALONE_S)
+            try:
+                await with_others
+            except TimeoutError:
+                log.warning("a suspect starts although other attempts are still under way")
+        await owner.written(work.partition)
+        asyncio.get_running_loop().call_later(ALONE_S, self._not_alone, work)
+        await self._processor.attempt(work, event)
+
+    def _done_alone(self, work: Work, task: asyncio.Task[None]) -> None:
+        self._not_alone(work)
+
+    def _not_alone(self, work: Work) -> None:
+        """*work* has ended, or has run long enough."""
+        if self._alone is work:
+            self._alone = None
+            self._next_suspect()
+
+    def ended(self, work: Work) -> None:
+        """An attempt ended; a suspect may be waiting for quiet."""
+        if self._alone is not None and work.partition.owner.under_way() <= len(self._suspects) + 1:
+            self._quiet.set()
+
+    # -- the journal ---------------------------------------------------------------------------------------------
+
+    def journal(self, partition: Partition, started_before_ms: int) -> None:
+        """Write attempts that began before *started_before_ms* to the table and let go of their records' offsets."""
+        for work in partition.running.values():
+            assert isinstance(work, Work) and work.started_at_ms is not None
+            if work.started_at_ms >= started_before_ms:
+                break  # the oldest come first
+            if not work.long:
+                work.long = True
+                work.prepared.long += 1
+                if not work.journaled:
+                    self._write(work, work.suspicion)
+
+    def let_go(self, partition: Partition) -> None:
+        """Before *partition* may be given up in good order: what is still under way gets no more suspicious by that."""
+        for work in partition.running.values():
+            assert isinstance(work, Work)
+            if work.journaled:
+                self._write(work, work.suspicion - 1)
+                partition.owner.changed(partition)
+
+    def _write(self, work: Work, suspicion: int) -> None:
+        function, state = work.prepared.function, work.state
+        assert state is not None
+        headers = retry_headers(work.invocation, state, function.resource, function.qualifier, 0, work.origin)
+        entry = write_journal(pack(state), suspicion, headers, work.invocation.event)
+        work.partition.put(work.key, entry, over=False)
+        if work.facts:
+            self._processor.effects.facts(work)
+        if not work.journaled:
+            work.partition.finish(work.source, work.record.offset)
+            work.journaled = True
+
+    def rearm(self, partition: Partition) -> None:
+        """Start again what was under way when the partition's last owner let go of it, or died."""
+        for key, entry in list(partition.requests.open.items()):
+            if is_journal(entry):
+                journal = read_journal(entry)
+                try:
+                    self._start_again(partition, key, journal)
+                except InputRejected as rejected:  # the function's configuration has changed
+                    record = replace(journal.waiting.origin, value=journal.waiting.invocation.event)
+                    self._processor.effects.reject(partition, record, rejected.reason, rejected.message, accepted=key)
+
+    def _start_again(self, partition: Partition, key: bytes, journal: Journal) -> None:
+        waiting, now_ms = journal.waiting, partition.owner.now_ms()
+        prepared = self._processor.prepare(waiting.invocation, waits=True)
+        try:
+            event = prepared.provider.read_event(waiting.invocation.event)
+        except InvalidEvent as invalid:
+            raise InputRejected("UndecodableInput", str(invalid)) from invalid
+        record = replace(waiting.origin, value=waiting.invocation.event)
+        source = partition.sources[0]
+        state = replace(waiting.state, status="waiting", due_at_ms=now_ms)
+        work = Work(partition, source, record, key, waiting.invocation, prepared, state, waiting.origin)
+        work.journaled = True
+        work.suspicion = journal.suspicion + 1
+        if journal.suspicion < _ALONE:
+            self._processor.go_on(work, event, now_ms)
+            return
+        log.error("invocation %s killed the worker in attempt %d", key.decode(), state.attempt)
+        work.state = replace(state, status="running")
+        work.begin(now_ms)
+        self._processor.report(work, _crashed(work))
+
+
+def _suspicion(work: Work) -> int:
+    """How suspicious *work* is before it starts."""
+    if work.suspicion:
+        return work.suspicion
+    if work.state is not None and work.state.last is not None and work.state.last.error_type == WORKER_CRASHED:
+        return _ALONE
+    if not work.journaled and work.record.offset < work.partition.careful_until.get(work.source, 0):
+        return _MAYBE
+    return _LONG
+
+
+def _crashed(work: Work) -> Outcome:
+    """The outcome of an attempt that killed its worker: to the function it is the death of its process."""
+    failure = FunctionFailure(cause="exited", exit="signal: killed")
+    return replace(work.prepared.provider.failed(failure, work.invocation.request_id), error_type=WORKER_CRASHED)

@@ -1,0 +1,260 @@
+"""What an invocation leaves behind: retries, records, dead letters, deliveries, facts, state.
+
+Everything goes into its partition's outputs, from where one transaction takes it together with the offset.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import assert_never
+
+from aiokafka import TopicPartition
+
+from streams.codec.avro import Codec
+from streams.codec.dead_letter import dead_letter
+from streams.codec.envelope import InputRecord, Invocation, coordinates_id, request_id_of
+from streams.codec.facts import EncodeFacts, facts_encoder
+from streams.codec.retry import Origin, retry_headers
+from streams.codec.state import pack
+from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, RetryScheduled, Succeeded
+from streams.core.lifecycle import State
+from streams.core.model import Destination, Ended, Function, FunctionDestination, KafkaDestination
+from streams.core.tiers import wake_at_ms
+from streams.engine.partition import Partition
+from streams.engine.transaction import Headers
+from streams.engine.work import Work
+from streams.providers.base import InvalidEvent
+from streams.topics import Topics
+
+log = logging.getLogger(__name__)
+
+WORKER_CRASHED = "WorkerCrashed"
+"""Error type of an attempt that killed its worker (`careful`), and reason of its dead letter."""
+
+RECORD_OVERHEAD_BYTES = 4096
+"""Room for a record's key, headers and framing under its topic's size limit."""
+_RECORD_BYTES_DEFAULT = 1_048_588
+"""Kafka's own limit, for a topic whose limit is not known."""
+_REJECTED = State("failed", 0, 0, 0, 0, 0, 0)
+_COUNTED: dict[type[Fact], str] = {
+    Accepted: "accepted",
+    AttemptStarted: "started",
+    AttemptFailed: "attempt_failed",
+    RetryScheduled: "scheduled",
+    Succeeded: "succeeded",
+    Failed: "failed",
+}
+
+
+@dataclass(slots=True)
+class Effects:
+    """Writes effects for one worker."""
+
+    codec: Codec
+    topics: Topics
+    time_scale: float
+    locate: Callable[[str, bytes], TopicPartition | None]
+    """The partition of a key in a destination topic; None: there is no such topic."""
+    limits: Mapping[str, int]
+    """Largest record of each topic, bytes."""
+    counters: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(what happened, provider or reason) -> how often, since the process started."""
+    _encode_facts: EncodeFacts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._encode_facts = facts_encoder(self.codec.prefix("Facts", self.topics.facts))
+
+    # -- invocations ---------------------------------------------------------------------------------------------
+
+    def settle(self, work: Work, now_ms: int) -> None:
+        """Write down where the invocation stands now: over, or waiting for its next attempt."""
+        partition, state, function = work.partition, work.state, work.prepared.function
+        assert state is not None
+        if state.is_over:
+            self._end(work, state, now_ms)
+        else:
+            tier, wake_ms = wake_at_ms(now_ms, state.due_at_ms, self.time_scale)
+            headers = retry_headers(work.invocation, state, function.resource, function.qualifier, wake_ms, work.origin)
+            partition.emit(self.topics.name(tier.topic), work.key, work.invocation.event, headers)
+        partition.put(work.key, pack(state), state.is_over)
+        self.facts(work)
+        if work.journaled:
+            partition.owner.changed(partition)
+        else:
+            partition.finish(work.source, work.record.offset)
+
+    def facts(self, work: Work) -> None:
+        """Write what has happened to *work* since the last time."""
+        function, invocation = work.prepared.function, work.invocation
+        value = self._encode_facts(
+            invocation.request_id, function.resource, function.provider, invocation.traceparent, work.facts
+        )
+        work.partition.emit(self.topics.facts, work.key, value)
+        for fact in work.facts:
+            self.counters[_COUNTED[type(fact)], function.provider] += 1
+        work.facts = []
+
+    def _end(self, work: Work, state: State, now_ms: int) -> None:
+        """Leave the record, what its destinations get, and a dead letter if it failed."""
+        prepared, function = work.prepared, work.prepared.function
+        succeeded = state.status == "succeeded"
+        ended = Ended(
+            request_id=work.invocation.request_id,
+            resource=function.resource,
+            executed_version=function.executed_version,
+            event=prepared.provider.event_bytes(work.invocation.event),
+            ending="succeeded" if succeeded else work.facts[-1].ending,  # type: ignore[union-attr]  # Failed is last
+            ended_at_ms=now_ms,
+            accepted_at_ms=state.accepted_at_ms,
+            attempts=state.attempt,
+            executions=state.executions,
+            failures=state.failures,
+            started_at_ms=work.started_at_ms,
+            outcome=state.last,
+        )
+        record = prepared.provider.record(ended)
+        routes = prepared.after_success if succeeded else prepared.after_failure
+        encode = prepared.encode_success if succeeded else prepared.encode_failure
+        condition = prepared.provider.condition(ended)
+        if routes.record_topic is not None:
+            self._write(work, ended, self.topics.name(routes.record_topic), encode(record), condition)
+        if routes.destination is not None:
+            self._send(work, ended, routes.destination, prepared.provider.document(record), condition)
+        if routes.dead_letter_queue is not None:
+            self._send_to_queue(work, ended, routes.dead_letter_queue)
+        if routes.dead_letter:
+            crashed = state.last is not None and state.last.error_type == WORKER_CRASHED
+            self._dead_letter(work, ended, WORKER_CRASHED if crashed else condition or ended.ending)
+
+    def _write(self, work: Work, ended: Ended, topic: str, value: bytes, condition: str) -> None:
+        """Write the record to a topic of ours."""
+        if self._fits(topic, value):
+            headers = _record_headers(work.prepared.function, condition, ended, work.invocation)
+            work.partition.emit(topic, work.key, value, headers)
+        else:
+            self._dead_letter(
+                work, ended, "RecordTooLarge", f"The record has {len(value)} bytes, too many for {topic}."
+            )
+
+    def _send(self, work: Work, ended: Ended, destination: Destination, document: bytes, condition: str) -> None:
+        """Send the record's JSON to where the function's configuration wants it."""
+        match destination:
+            case KafkaDestination(topic):
+                headers = _record_headers(work.prepared.function, condition, ended, work.invocation)
+                self._produce(work, ended, topic, document, headers)
+            case FunctionDestination(reference):
+                link: Headers = [("function", reference.encode()), ("depth", b"%d" % (work.invocation.depth + 1))]
+                if work.invocation.traceparent is not None:
+                    link.append(("traceparent", work.invocation.traceparent.encode()))
+                work.partition.emit(self.topics.invocations, work.key, document, link)
+            case _:
+                assert_never(destination)
+
+    def _send_to_queue(self, work: Work, ended: Ended, queue: KafkaDestination) -> None:
+        """Send the event itself, with AWS's message attributes as headers."""
+        reason = work.prepared.provider.dead_letter_reason(ended)
+        headers: Headers = [("RequestID", ended.request_id.encode()), ("ErrorMessage", reason.error_message.encode())]
+        if reason.error_code is not None:
+            headers.insert(1, ("ErrorCode", b"%d" % reason.error_code))
+        self._produce(work, ended, queue.topic, ended.event, headers)
+
+    def _produce(self, work: Work, ended: Ended, topic: str, value: bytes, headers: Headers) -> None:
+        """Write to a topic that is not ours, in the same transaction; what cannot be written is a dead letter."""
+        target = self.locate(topic, work.key)
+        if target is None:
+            fault = f"The destination kafka://{topic} does not exist; create the topic, then redrive."
+        elif not self._fits(topic, value):
+            fault = f"The record has {len(value)} bytes, too many for kafka://{topic}."
+        else:
+            work.partition.emit_to(target, work.key, value, headers)
+            return
+        self._dead_letter(work, ended, "DestinationDeliveryFailed", fault)
+
+    def _fits(self, topic: str, value: bytes) -> bool:
+        return len(value) + RECORD_OVERHEAD_BYTES <= self.limits.get(topic, _RECORD_BYTES_DEFAULT)
+
+    # -- dead letters --------------------------------------------------------------------------------------------
+
+    def _dead_letter(self, work: Work, ended: Ended, reason: str, fault: str | None = None) -> None:
+        """A dead letter for an invocation that ended: the event, and why. *fault* replaces the provider's message."""
+        why = work.prepared.provider.dead_letter_reason(ended)
+        value, headers = dead_letter(
+            self.codec,
+            self.topics.dlq,
+            replace(work.origin, value=work.invocation.event),
+            reason,
+            ended.ended_at_ms,
+            request_id=ended.request_id,
+            error_code=None if fault else why.error_code,
+            error_type="" if fault else why.error_type,
+            error_message=fault or why.error_message,
+            provider=work.prepared.function.provider,
+            function=ended.resource,
+            attempts=ended.attempts,
+            executions=ended.executions,
+            accepted_at_ms=ended.accepted_at_ms,
+        )
+        work.partition.emit(self.topics.dlq, work.key, value, headers)
+
+    def reject(
+        self,
+        partition: Partition,
+        record: InputRecord,
+        reason: str,
+        message: str,
+        *,
+        accepted: bytes | None = None,
+        invalid: InvalidEvent | None = None,
+        function: Function | None = None,
+    ) -> None:
+        """A dead letter for an input that is not an invocation we can run. The caller finishes its record.
+
+        It is remembered under the record's coordinates, so that the record delivered again leaves no second one, and
+        another record with the same request id is not taken for it. *accepted* is the key of an invocation that was
+        accepted before and is over with this.
+        """
+        key = accepted or coordinates_id(record.topic, record.partition, record.offset).encode()
+        if accepted is None:
+            if partition.requests.get(key) is not None:
+                return
+            partition.known += 1
+        self.counters["rejected", reason] += 1
+        request_id = accepted.decode() if accepted else request_id_of(record)
+        now_ms = partition.owner.now_ms()
+        value, headers = dead_letter(
+            self.codec,
+            self.topics.dlq,
+            self._bounded(record),
+            reason,
+            now_ms,
+            request_id=request_id,
+            error_code=invalid.status_code if invalid else None,
+            error_type=invalid.code if invalid else "",
+            error_message=message,
+            provider=function.provider if function else None,
+            function=function.resource if function else None,
+        )
+        partition.emit(self.topics.dlq, request_id.encode(), value, headers)
+        partition.put(key, pack(replace(_REJECTED, due_at_ms=now_ms)), over=True)
+        partition.owner.changed(partition)
+
+    def _bounded(self, record: InputRecord) -> InputRecord:
+        """*record*, without its value if that was compressed so well that no topic of ours could hold it."""
+        if record.value is None or self._fits(self.topics.dlq, record.value):
+            return record
+        log.error("the value of %s-%d/%d is too large for a dead letter", record.topic, record.partition, record.offset)
+        return Origin.of(record)
+
+
+def _record_headers(function: Function, condition: str, ended: Ended, invocation: Invocation) -> Headers:
+    headers: Headers = [
+        ("function", function.resource.encode()),
+        ("condition", condition.encode()),
+        ("attempts", b"%d" % ended.executions),
+    ]
+    if invocation.traceparent is not None:
+        headers.append(("traceparent", invocation.traceparent.encode()))
+    return headers

@@ -1,0 +1,91 @@
+"""One invocation while one of its records is being processed, and the function it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from aiokafka import TopicPartition
+
+from streams.codec.avro import Encode
+from streams.codec.envelope import Invocation
+from streams.codec.retry import Origin
+from streams.core.facts import Fact
+from streams.core.lifecycle import Command, State, decide, evolve
+from streams.core.model import Function
+from streams.core.routing import Routes
+from streams.engine.partition import Partition, SourceRecord
+from streams.invokers import Runner
+from streams.providers.base import Provider
+
+
+@dataclass(slots=True, eq=False)
+class Prepared:
+    """A function, ready to run."""
+
+    function: Function
+    provider: Provider
+    run: Runner | None
+    """None: the function is gone, but invocations of it are still waiting."""
+    encode_success: Encode
+    encode_failure: Encode
+    after_success: Routes
+    after_failure: Routes
+    reserved: int | None
+    """This worker's share of the function's reserved concurrency."""
+    running: int = 0
+    """Attempts under way here."""
+    long: int = 0
+    """Those of them that take long."""
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """One invocation while one of its records is being processed."""
+
+    partition: Partition
+    source: TopicPartition
+    record: SourceRecord
+    key: bytes
+    invocation: Invocation
+    prepared: Prepared
+    state: State | None
+    arrived: Origin | None = None
+    """The record with which it arrived, if that is another one than *record*."""
+    facts: list[Fact] = field(default_factory=list)
+    """What has happened and is not written yet."""
+    started_at_ms: int | None = None
+    journaled: bool = False
+    """The table holds all of it; its record's offset is released."""
+    long: bool = False
+    """Its attempt takes long."""
+    suspicion: int = 0
+    """How often the worker has died while it ran, as far as one can tell; see `careful`."""
+
+    @property
+    def origin(self) -> Origin:
+        return self.arrived or Origin.of(self.record)
+
+    def apply(self, command: Command) -> State:
+        """Decide on *command* and evolve. Old news leaves the state as it was."""
+        facts = decide(self.state, command, self.prepared.function.policy)
+        for fact in facts:
+            self.state = evolve(self.state, fact)
+        self.facts += facts
+        assert self.state is not None
+        return self.state
+
+    def begin(self, now_ms: int) -> None:
+        """Its attempt counts as under way."""
+        self.started_at_ms = now_ms
+        self.partition.running[self.key] = self
+        self.prepared.running += 1
+
+    def end(self) -> None:
+        """Its attempt is not under way any more."""
+        del self.partition.running[self.key]
+        self.abandon()
+
+    def abandon(self) -> None:
+        """It counts no longer: its partition is not ours any more."""
+        self.prepared.running -= 1
+        self.prepared.long -= self.long
