@@ -64,7 +64,7 @@ class Commands(click.Group):
     "--broker",
     envvar="STREAMS_BROKER",
     show_envvar=True,
-    show_default=Settings.broker,
+    show_default=Settings().broker,
     metavar="HOST:PORT[,…]",
     help="Bootstrap servers of the Kafka cluster.",
 )
@@ -106,7 +106,7 @@ def main(ctx: click.Context, broker: str | None, prefix: str | None, config: Pat
     _write_utf8()
     if os.environ.get("NO_COLOR"):
         ctx.color = False
-    given = {"broker": broker, "prefix": prefix, "config": config}
+    given: dict[str, Any] = {"broker": broker, "prefix": prefix, "config": config}
     settings = Settings.from_env(os.environ)
     ctx.obj = replace(settings, **{name: value for name, value in given.items() if value is not None})
 

@@ -51,7 +51,8 @@ def wanted(topics: Topics, destinations: Iterable[str] = ()) -> dict[str, dict[s
             _SIZE: RECORD_BYTES_MAX - RETRY_OVERHEAD_BYTES - DEAD_LETTER_OVERHEAD_BYTES,
         }
     }
-    configs |= dict.fromkeys(topics.tiers, {**_WORK, _SIZE: RECORD_BYTES_MAX - DEAD_LETTER_OVERHEAD_BYTES})
+    tier = {**_WORK, _SIZE: RECORD_BYTES_MAX - DEAD_LETTER_OVERHEAD_BYTES}
+    configs |= {name: tier for name in topics.tiers}
     configs[topics.changelog] = _STATE
     configs |= dict.fromkeys((*topics.records, topics.facts), _HISTORY)
     configs[topics.dlq] = _DEAD

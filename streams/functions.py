@@ -245,13 +245,7 @@ class _Reader:
         self._time_scale = top.number("time_scale") or 1.0
         for name, provider in PROVIDERS.items():
             self._providers[name] = self._configured(provider, _Table(top.table(name), f"[{name}] ", self.faults))
-        functions: dict[tuple[str, str, str], Function] = {}
-        for function in self._all(top):
-            key = (function.provider, function.name, function.qualifier)
-            if key in functions and function.qualifier == self._providers[function.provider].latest:
-                self.faults.append(f'function "{function.name}": {function.provider} has it twice')
-            functions[key] = function
-        return Functions(functions.values(), self._providers, self._time_scale)
+        return Functions(self._all(top), self._providers, self._time_scale)
 
     def _configured(self, provider: Provider, table: _Table) -> Provider:
         """*provider* with the settings of its table."""
@@ -275,9 +269,14 @@ class _Reader:
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             top.fault("function", "each function is a table that begins with [[function]]")
             return
+        seen = set()
         for number, entry in enumerate(entries, 1):
             label = f'function "{entry["name"]}"' if isinstance(entry.get("name"), str) else f"function number {number}"
             yield from self._function(_Table(entry, f"{label}, ", self.faults))
+            key = (str(entry.get("provider")), str(entry.get("name")))
+            if key in seen:
+                self.faults.append(f"{label}: {key[0]} has it twice")
+            seen.add(key)
 
     def _function(self, table: _Table) -> Iterator[Function]:
         """All qualifiers of one function."""

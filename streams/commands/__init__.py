@@ -1,1 +1,1 @@
-"""The commands of `streams`, one file each; `base` has what they share, `reading` and `documents` what the readers do."""
+"""The commands of `streams`, one file each; `base`, `reading`, `documents` and `outcomes` are what they share."""

@@ -65,8 +65,9 @@ async def existing_topics(settings: Settings, needed: tuple[str, ...]) -> dict[s
         existing = await cluster.topics()
     missing = [name for name in needed if name not in existing]
     if missing:
+        names = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         raise ConfigurationError(
-            f"{settings.broker} has no topic {', '.join(missing)}: run `streams topics create`, or name another "
+            f"the cluster at {settings.broker} has no topic {names}: run `streams topics create`, or name another "
             "prefix with --prefix or STREAMS_PREFIX"
         )
     return existing

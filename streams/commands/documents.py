@@ -64,22 +64,33 @@ def pretty(document: bytes) -> str:
     return json.dumps(json.loads(document), indent=2, ensure_ascii=False)
 
 
+def _context(datum: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a record that says what it is about; each cloud has its own case."""
+    context: Mapping[str, Any] = datum.get("requestContext") or datum.get("request_context") or datum
+    return context
+
+
 def request_id(schema: str, datum: Mapping[str, Any]) -> str:
     """Which request a record is about."""
-    context = datum.get("requestContext") or datum.get("request_context") or datum
+    context = _context(datum)
     return str(context["requestId"] if "requestId" in context else context["request_id"])
 
 
+def resource(schema: str, datum: Mapping[str, Any]) -> str:
+    """Which function a record is about: its ARN or URN, or what a dead letter knows of it."""
+    context = _context(datum)
+    return str(context.get("functionArn") or context.get("function_urn") or context.get("function") or "")
+
+
 def condition(schema: str, datum: Mapping[str, Any]) -> str:
-    """In a word what a record says: the provider's condition, a dead letter's reason, the last fact."""
+    """In a few words what a record says: the provider's condition, a dead letter's reason, or the facts' names."""
     match schema:
         case "DeadLetter":
             return str(datum["reason"])
         case "Facts":
             return ", ".join(type(fact).__name__ for fact in read_facts(datum).facts)
         case _:
-            context = datum.get("requestContext") or datum["request_context"]
-            return str(context["condition"])
+            return str(_context(datum)["condition"])
 
 
 def is_about(function: str, resource: str) -> bool:
@@ -88,10 +99,20 @@ def is_about(function: str, resource: str) -> bool:
     return function == resource or re.search(rf"(?:^|[:/]){re.escape(function)}(?:$|[:/])", named) is not None
 
 
-def original_header(dead_letter: Mapping[str, Any], name: str) -> str | None:
-    """A header of the record in *dead_letter*, as its producer wrote it; the last one of that name."""
-    found = [header["value"] for header in dead_letter["headers"] if header["name"].lower() == name]
-    return found[-1].decode(errors="replace") if found and found[-1] is not None else None
+def may_concern(wanted: str, key: bytes | None, value: bytes) -> bool:
+    """Whether a record can be about request *wanted*: a look before it is decoded."""
+    return key == wanted.encode() or wanted.encode() in value
+
+
+def concerns(wanted: str, schema: str, datum: Mapping[str, Any]) -> bool:
+    """Whether a record is about request *wanted*. The dead letter of what never became an invocation has an id of its
+    own; the one its producer gave is in the original headers."""
+    if request_id(schema, datum) == wanted:
+        return True
+    headers = datum["headers"] if schema == "DeadLetter" else ()
+    return any(
+        header["name"].lower() in ("request-id", "ce_id") and header["value"] == wanted.encode() for header in headers
+    )
 
 
 def _dead_letter(datum: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+import difflib
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import IO, Any
 
 import click
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from streams.cluster import RECORD_BYTES_MAX
@@ -64,16 +65,25 @@ class Request:
 @click.argument("function")
 @click.option("--payload", metavar="JSON", help="The event, as it is.  [default: {}]")
 @click.option(
-    "--file", type=click.File("rb"), metavar="PATH", help="Read the event from a file, byte for byte; - is standard input."
+    "--file",
+    type=click.File("rb"),
+    metavar="PATH",
+    help="Read the event from a file, byte for byte; - is standard input.",
 )
 @click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="Invoke it so often.")
 @click.option("--qualifier", help="Version or alias.  [default: the newest version]")
 @click.option("--id", "request_id", help="The request id; the same id twice is one invocation.  [default: random]")
 @click.option("--key", help="Key of the Kafka record: equal keys share a partition.  [default: the request id]")
-@click.option("--delay", "delay_s", type=click.FloatRange(0), default=0.0, metavar="S", help="Not before S seconds from now.")
+@click.option(
+    "--delay", "delay_s", type=click.FloatRange(0), default=0.0, metavar="S", help="Not before S seconds from now."
+)
 @click.option("--wait", is_flag=True, help="Wait for the outcomes, and print each as a line of JSON.")
 @click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(0), metavar="S", help="Wait at most so long.  [default: 300; with --wait]"
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0),
+    metavar="S",
+    help="Wait at most so long.  [default: 300; with --wait]",
 )
 @pass_settings
 @click.pass_context
@@ -137,13 +147,16 @@ def _refuse_unknown(settings: Settings, request: Request) -> None:
         return
     functions = load_functions(file)
     function = functions.resolve(request.function, request.qualifier)
-    if function is None:
-        why = functions.why_unresolved(request.function, request.qualifier)
-        raise ConfigurationError(f"{request.function} is not in {file}: {why}")
+    if isinstance(function, str):
+        near = difflib.get_close_matches(request.function, sorted({known.name for known in functions}), 1)
+        meant = f" Did you mean {near[0]}?" if near and near[0] != request.function else ""
+        raise ConfigurationError(f"{request.function} in {file}: {function}{meant}")
     try:
         functions.provider(function.provider).read_event(request.payload)
     except InvalidEvent as invalid:
-        raise ConfigurationError(f"{function.provider} refuses this event: {invalid.code} ({invalid.status_code}): {invalid}") from invalid
+        raise ConfigurationError(
+            f"{function.provider} refuses this event: {invalid.code} ({invalid.status_code}): {invalid}"
+        ) from invalid
 
 
 async def _invoke(settings: Settings, request: Request) -> None:
@@ -198,7 +211,7 @@ async def _produce(producer: Any, topic: str, request: Request) -> AsyncIterator
     if it were not an invocation at all."""
     ids = request.ids()
     with progress("Invoking", request.count if request.count >= BAR_FROM else 0) as bar:
-        while batch := [request_id for request_id, _ in zip(ids, range(BATCH), strict=False)]:
+        while batch := list(islice(ids, BATCH)):
             for request_id, at in zip(batch, await _produce_batch(producer, topic, request, batch), strict=True):
                 yield request_id, coordinates_id(topic, at.partition, at.offset)
             bar.update(len(batch))
@@ -207,7 +220,9 @@ async def _produce(producer: Any, topic: str, request: Request) -> AsyncIterator
 async def _produce_batch(producer: Any, topic: str, request: Request, batch: list[str]) -> list[Any]:
     try:
         sent = [
-            await producer.send(topic, request.payload, (request.key or request_id).encode(), headers=request.headers(request_id))
+            await producer.send(
+                topic, request.payload, (request.key or request_id).encode(), headers=request.headers(request_id)
+            )
             for request_id in batch
         ]
         return await asyncio.gather(*sent)

@@ -8,10 +8,11 @@ transaction as a record would be: if none has shown up a moment later, there is 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from streams.codec.facts import read_facts
-from streams.commands.documents import Documents, one_line, original_header, request_id
+from streams.commands.documents import Documents, one_line
 from streams.commands.reading import Decoder, Record
 from streams.core.facts import Failed, Succeeded
 from streams.topics import Topics
@@ -42,36 +43,37 @@ class Outcomes:
     async def read(self, records: Iterable[Record], decoder: Decoder) -> list[bytes]:
         """The lines for those of *records* that end an expected invocation."""
         now = time.monotonic()
-        lines = [line for record in records if (line := await self._read(record, decoder, now)) is not None]
-        for expected, (until, line, succeeded) in list(self._without_record.items()):
-            if now > until:
-                lines += self._end(expected, line, succeeded)
-        return lines
+        lines = []
+        for record in records:
+            named = (record.key or b"").decode(errors="replace")
+            expected = self._other_ids.get(named, named)
+            if expected in self.missing and record.value is not None:
+                schema, datum = await decoder.decode(record.value)
+                if self._is_final(record.topic, expected, named, datum):
+                    lines.append(self._end(expected, self._line(schema, datum), record.topic.endswith(".success")))
+                else:
+                    self._remember(expected, now, schema, datum)
+        overdue = [expected for expected, (until, *_) in self._without_record.items() if now > until]
+        return lines + [self._end(expected, *self._without_record[expected][1:]) for expected in overdue]
 
-    async def _read(self, record: Record, decoder: Decoder, now: float) -> bytes | None:
-        named = (record.key or b"").decode(errors="replace")
-        expected = self._other_ids.get(named, named)
-        if expected not in self.missing or record.value is None:
-            return None
-        schema, datum = await decoder.decode(record.value)
-        line = one_line(self._documents.write(schema, datum))
-        if record.topic == self._topics.facts:
-            last = read_facts(datum).facts[-1]
-            if isinstance(last, Succeeded | Failed):
-                self._without_record.setdefault(expected, (now + GRACE_S, line, isinstance(last, Succeeded)))
-        elif record.topic != self._topics.dlq:
-            return next(iter(self._end(expected, line, record.topic.endswith(".success"))))
-        elif datum["provider"] is None or named != expected:  # never an invocation: there will be no record
-            return next(iter(self._end(expected, line, False)))
-        else:
-            self._without_record[expected] = (now + GRACE_S, line, False)
-        return None
+    def _is_final(self, topic: str, expected: str, named: str, datum: Mapping[str, Any]) -> bool:
+        """Whether nothing better can come: a record, or the dead letter of what was never an invocation."""
+        if topic == self._topics.dlq:
+            return datum["provider"] is None or named != expected
+        return topic != self._topics.facts
 
-    def _end(self, expected: str, line: bytes, succeeded: bool) -> list[bytes]:
-        """Count an outcome, once."""
+    def _remember(self, expected: str, now: float, schema: str, datum: Mapping[str, Any]) -> None:
+        """An end that a record should tell of in a moment. A dead letter says more than facts do."""
+        last = read_facts(datum).facts[-1] if schema == "Facts" else None
+        if schema == "DeadLetter" or (isinstance(last, Succeeded | Failed) and expected not in self._without_record):
+            line = self._line(schema, datum)
+            self._without_record[expected] = (now + GRACE_S, line, isinstance(last, Succeeded))
+
+    def _line(self, schema: str, datum: Mapping[str, Any]) -> bytes:
+        return one_line(self._documents.write(schema, datum))
+
+    def _end(self, expected: str, line: bytes, succeeded: bool) -> bytes:
         self._without_record.pop(expected, None)
-        if expected not in self.missing:
-            return []
         self.missing.discard(expected)
         self.failed += not succeeded
-        return [line]
+        return line

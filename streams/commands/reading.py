@@ -69,7 +69,9 @@ class Reader:
         first = await self._consumer.beginning_offsets(self.partitions)
         return first, await self._consumer.end_offsets(self.partitions)
 
-    async def range(self, start: Mapping[TopicPartition, int], end: Mapping[TopicPartition, int]) -> AsyncIterator[list[Record]]:
+    async def range(
+        self, start: Mapping[TopicPartition, int], end: Mapping[TopicPartition, int]
+    ) -> AsyncIterator[list[Record]]:
         """Everything from *start* up to *end*, in the order of each partition. Raises `BrokerError` if it stalls."""
         position = {partition: start[partition] for partition in start if start[partition] < end[partition]}
         self.passed, progress = 0, time.monotonic()

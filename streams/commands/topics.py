@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import click
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError
 
 from streams import cluster
 from streams.cluster import Topic
 from streams.commands.base import columns, connected, pass_settings, run
 from streams.commands.reading import Reader, partitions_of
-from streams.errors import ConfigurationError
+from streams.errors import BrokerError, ConfigurationError
 from streams.functions import load_functions
 from streams.settings import Settings
 
 VISIBLE_TIMEOUT_S = 30.0
 """A broker learns of a new topic a moment after the controller has made it."""
+
+COORDINATOR_TIMEOUT_S = 10.0
+"""A new cluster takes a second to have a group coordinator."""
 
 
 @click.group()
@@ -46,7 +51,7 @@ def create(settings: Settings, partitions: int | None, replication: int | None) 
       streams topics create
       streams --prefix staging. topics create --partitions 32 --replication 3
     """
-    given = {"partitions": partitions, "replication": replication}
+    given: dict[str, Any] = {"partitions": partitions, "replication": replication}
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
     destinations = load_functions(settings.functions_file()).kafka_topics()
     made, existing = run(_create(settings, destinations))
@@ -83,7 +88,7 @@ async def _create(settings: Settings, destinations: frozenset[str]) -> tuple[lis
     async with connected(settings) as admin:
         made = await admin.create(settings.topics, destinations)
         async with asyncio.timeout(VISIBLE_TIMEOUT_S):
-            while not (existing := await admin.topics()).keys() >= set(made):
+            while not (existing := await admin.topics()).keys() >= set(made):  # noqa: ASYNC110  # Kafka calls nobody
                 await asyncio.sleep(0.05)
         return made, existing
 
@@ -113,7 +118,14 @@ async def _committed(settings: Settings) -> dict[TopicPartition, int]:
     admin = AIOKafkaAdminClient(**settings.kafka())
     try:
         await admin.start()
-        offsets = await admin.list_consumer_group_offsets(settings.topics.app_id)
-        return {partition: position.offset for partition, position in offsets.items()}
+        async with asyncio.timeout(COORDINATOR_TIMEOUT_S):
+            while True:
+                try:
+                    offsets = await admin.list_consumer_group_offsets(settings.topics.app_id)
+                    return {partition: position.offset for partition, position in offsets.items()}
+                except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError):
+                    await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise BrokerError(f"the consumer group {settings.topics.app_id} has no coordinator; is a broker down?") from None
     finally:
         await admin.close()

@@ -76,7 +76,7 @@ class Careful:
             if work.journaled:
                 self._write(work, work.suspicion)  # its next owner must know that it was under way
             return False
-        self._write(work, work.suspicion)
+        self._write(work, _MAYBE)  # also a suspect, until its turn comes: it is only one of those that may have done it
         if work.suspicion >= _ALONE:
             self._suspects.append((work, event))
             self._next_suspect()
@@ -115,6 +115,7 @@ class Careful:
                 await with_others
             except TimeoutError:
                 log.warning("a suspect starts although other attempts are still under way")
+        self._write(work, _ALONE)
         await owner.written(work.partition)
         asyncio.get_running_loop().call_later(ALONE_S, self._not_alone, work)
         await self._processor.attempt(work, event)
@@ -143,7 +144,7 @@ class Careful:
                 break  # the oldest come first
             if not work.long:
                 work.long = True
-                work.prepared.long += 1
+                work.prepared.load.long += 1
                 if not work.journaled:
                     self._write(work, work.suspicion)
 
@@ -153,7 +154,6 @@ class Careful:
             assert isinstance(work, Work)
             if work.journaled:
                 self._write(work, work.suspicion - 1)
-                partition.owner.changed(partition)
 
     def _write(self, work: Work, suspicion: int) -> None:
         function, state = work.prepared.function, work.state
@@ -166,6 +166,7 @@ class Careful:
         if not work.journaled:
             work.partition.finish(work.source, work.record.offset)
             work.journaled = True
+        work.partition.owner.changed(work.partition)
 
     def rearm(self, partition: Partition) -> None:
         """Start again what was under way when the partition's last owner let go of it, or died."""

@@ -49,6 +49,7 @@ class _Taken(NamedTuple):
     outputs: dict[TopicPartition, list[Output]]
     positions: dict[TopicPartition, Position]
     puts: int
+    mark: str | None
 
 
 class Committer:
@@ -139,7 +140,8 @@ class Committer:
             if not partition.closed:
                 outputs, partition.outputs = partition.outputs, defaultdict(list)
                 positions = partition.positions(self.token, bool(outputs))
-                taken.append(_Taken(partition, outputs, positions, partition.puts))
+                taken.append(_Taken(partition, outputs, positions, partition.puts, partition.mark))
+                partition.mark = None
         return taken
 
     def _committed(self, taken: list[_Taken], outputs: Outputs) -> None:
@@ -160,6 +162,8 @@ class Committer:
         for take in taken:
             for target, records in take.outputs.items():
                 take.partition.outputs[target][:0] = records
+            if take.partition.mark is None:
+                take.partition.mark = take.mark
             if not take.partition.closed:
                 self._changed.add(take.partition)
 

@@ -66,7 +66,7 @@ class TierQueue:
                 await self._deliver(Batch(self.partition, self.source, due, end))
             if not self._is_void():
                 self._set_timer()
-                if self._paused and len(self._held) < self.hold_max // 2:
+                if self._paused and len(self._held) <= self.hold_max // 2:
                     self._paused = False
                     self._set_paused(self.source, False)
 

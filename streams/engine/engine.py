@@ -5,7 +5,7 @@ Order of an acquisition, every step needed:
 1. no transaction of ours is open (the committer's lock) and the gate is closed;
 2. *stable* committed offsets: this waits for a previous owner's open transaction, and fences it when its owner is dead;
 3. the high watermark of the changelog, then everything up to it, read committed;
-4. still the same generation? then the gate opens for it;
+4. still the same generation? then the gate opens for it, and a first commit claims the partitions;
 5. every source partition is sought to an explicit offset. aiokafka's `seek_to_committed` skips partitions with no
    committed offset, and whatever it had fetched of them before the rebalance would be lost.
 """
@@ -39,6 +39,8 @@ STUCK_AFTER_S = 1.0
 REVOKE_FLUSH_S = 3.0
 """A revocation waits so long for the last commit."""
 TRANSACTION_TIMEOUT_MS = 10_000
+CLEAN = "~"
+"""Ends the metadata of offsets that were committed by a worker letting go in good order."""
 
 
 def exit_process(reason: str) -> NoReturn:
@@ -195,6 +197,8 @@ class Engine:
     async def release(self) -> None:
         """Before partitions are given up: publish what is finished. Running functions keep running."""
         for partition in self.partitions.values():
+            partition.mark = self.token + CLEAN
+            self.changed(partition)
             for callback in self.on_letting_go:
                 callback(partition)
         flushed = await self.committer.flush(REVOKE_FLUSH_S) if self.partitions else True
@@ -226,6 +230,10 @@ class Engine:
                     partition.drop()
                 return False
             self._own(new, member, deliver)
+        if not await self._claim():
+            return False
+        for callback in self.on_owned:
+            callback(new)
         log.info(
             "generation %d: %d partitions (%d new), %d state records read, %.2f s",
             generation, len(self.partitions), len(new), read, time.monotonic() - started,
@@ -241,16 +249,25 @@ class Engine:
             partition.paused = False  # Faust resumes everything after a rebalance
             partition.delivered = dict(partition.accepted)
             partition.fetched = dict(partition.accepted)
-            if partition.outputs:
-                self.changed(partition)
+            partition.mark = self.token  # until we let go in good order
+            self.changed(partition)
         self.queues = {
             source: TierQueue(partition, source, self.settings.hold_max, deliver, self.tier_full)
             for partition in self.partitions.values()
             for source in partition.sources[1:]
         }
         self.committer.member = member
-        for callback in self.on_owned:
-            callback(new)
+
+    async def _claim(self) -> bool:
+        """Write down that we hold our partitions before anything of them runs: who dies now has died holding them.
+
+        False when the generation is over.
+        """
+        while any(partition.mark for partition in self.partitions.values()):
+            if self.committer.member is None:
+                return False
+            await self.committer.flush(1.0)
+        return True
 
     def _new_partition(self, number: int) -> Partition:
         return Partition(self, number, self.sources, self.topics.changelog, self.settings.in_flight_max)
@@ -271,6 +288,12 @@ class Engine:
         if waited_s > STUCK_AFTER_S:
             await self.producer.fence_stuck(self.transactional_id_prefix, int(STUCK_AFTER_S * 1000))
 
+    def _be_careful(self, partition: Partition) -> None:
+        """The last owner died: what it may have had under way is started with care (`careful`)."""
+        for source in partition.sources:
+            end = partition.accepted[source] + self.settings.in_flight_max
+            partition.careful_until[source] = min(partition.last_at_start[source], end)
+
     async def _recover(self, new: list[Partition], stable: dict[TopicPartition, Position]) -> int:
         """Set the offsets of *new* partitions and read their state. Returns how many records that took."""
         sources = [source for partition in new for source in partition.sources]
@@ -282,15 +305,19 @@ class Engine:
                     partition.stable[source] = stable[source]
                     partition.accepted[source] = _start(source, stable[source].offset, first)
                     partition.last_at_start[source] = last
-                    partition.careful_until[source] = min(
-                        last, partition.accepted[source] + self.settings.in_flight_max
-                    )
+                if any(_is_unclean(stable[source]) for source in partition.sources):
+                    self._be_careful(partition)
             tables: dict[TopicPartition, dict[bytes, bytes]] = {partition.changelog: {} for partition in new}
             count = await reader.read(tables, self._fence_stuck)
         for partition in new:
             partition.requests.restore(tables[partition.changelog], partition.last_at_start)
             partition.known = len(partition.requests)
         return count
+
+
+def _is_unclean(position: Position) -> bool:
+    """Whether the process that committed *position* has died with the partition in its hands."""
+    return bool(position.metadata) and not position.metadata.endswith(CLEAN)
 
 
 def _start(source: TopicPartition, committed: int, first: int) -> int:

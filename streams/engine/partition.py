@@ -107,6 +107,8 @@ class Partition:
         self.held: set[bytes] = set()
         """Request ids whose attempt is due and waits for a suspect to end (`careful`)."""
         self.requests = Requests()
+        self.mark: str | None = None
+        """The next commit carries every offset, with this metadata."""
         self.puts = 0
         """State changes emitted so far."""
         self.puts_committed = 0
@@ -181,7 +183,7 @@ class Partition:
         """The record is finished: everything emitted so far is committed with or before its offset."""
         if self.in_flight[source].pop(offset, 0) is None:
             self.in_flight_count -= 1
-            if self.paused and self.in_flight_count < self.in_flight_max // 2:
+            if self.paused and self.in_flight_count <= self.in_flight_max // 2:
                 self.paused = False
                 self.owner.resume(self)
         self.owner.changed(self)
@@ -191,11 +193,13 @@ class Partition:
         return next(iter(self.in_flight[source]), self.accepted[source])
 
     def positions(self, token: str, at_least_one: bool) -> dict[TopicPartition, Position]:
-        """Watermarks that moved since the last commit.
+        """Watermarks that moved since the last commit, or all of them when there is a `mark` to set.
 
         With *at_least_one*, one of them even if none moved: a transaction that writes for a partition must carry an
         offset of it, else a new owner reading stable offsets would not wait for that transaction.
         """
+        if self.mark is not None:
+            return {source: Position(self.watermark(source), self.mark) for source in self.sources}
         moved = {
             source: Position(watermark, token)
             for source in self.sources

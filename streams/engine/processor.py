@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from dataclasses import replace
 
 from aiokafka import TopicPartition
@@ -25,7 +26,7 @@ from streams.core.tiers import wake_at_ms
 from streams.engine.careful import Careful
 from streams.engine.effects import Effects
 from streams.engine.partition import Batch, Partition, SourceRecord
-from streams.engine.work import Prepared, Work
+from streams.engine.work import Load, Prepared, Work
 from streams.errors import BrokerError
 from streams.functions import Functions
 from streams.invokers import Call, Invokers, Runner
@@ -50,7 +51,8 @@ class Processor:
         self._invokers = invokers
         self._registry = registry
         self._long_max = long_max  # journaled attempts of one function before more of its invocations are parked
-        self._prepared: dict[tuple[str, str | None], Prepared] = {}
+        self._prepared: dict[tuple[str, str | None], Prepared] = {}  # by what an invocation calls it
+        self._loads: defaultdict[tuple[str, str], Load] = defaultdict(Load)  # by provider and name
         self._share = 1.0
 
     def set_share(self, share: float) -> None:
@@ -190,7 +192,7 @@ class Processor:
         if prepared is None:
             found = self.functions.resolve(*name)
             if isinstance(found, Function):
-                prepared = self._ready(found, self._invokers.prepare(found, self.functions.provider(found.provider)))
+                prepared = self._found(found)
             elif waits and (gone := self.functions.gone(*name)) is not None:
                 prepared = self._ready(gone, None)
             else:
@@ -198,6 +200,14 @@ class Processor:
             if len(self._prepared) < _PREPARED_MAX:
                 self._prepared[name] = prepared
         return prepared
+
+    def _found(self, function: Function) -> Prepared:
+        """*function*, prepared once, whatever it is called: an invocation's name for it and a retry's ARN are one."""
+        own_name = function.resource, None
+        if own_name not in self._prepared:
+            run = self._invokers.prepare(function, self.functions.provider(function.provider))
+            self._prepared[own_name] = self._ready(function, run)
+        return self._prepared[own_name]
 
     def _ready(self, function: Function, run: Runner | None) -> Prepared:
         provider = self.functions.provider(function.provider)
@@ -207,7 +217,10 @@ class Processor:
             for ending in ("success", "failure")
         )
         reserved = _part_of(function.reserved_concurrency, self._share)
-        return Prepared(function, provider, run, encode_success, encode_failure, after_success, after_failure, reserved)
+        load = self._loads[function.provider, function.name]
+        return Prepared(
+            function, provider, run, encode_success, encode_failure, after_success, after_failure, reserved, load
+        )
 
     # -- attempts ------------------------------------------------------------------------------------------------
 

@@ -19,8 +19,18 @@ from streams.providers.base import Provider
 
 
 @dataclass(slots=True, eq=False)
+class Load:
+    """What a function has under way here, all its versions together."""
+
+    running: int = 0
+    """Attempts under way."""
+    long: int = 0
+    """Those of them that take long."""
+
+
+@dataclass(slots=True, eq=False)
 class Prepared:
-    """A function, ready to run."""
+    """A version of a function, ready to run."""
 
     function: Function
     provider: Provider
@@ -32,10 +42,16 @@ class Prepared:
     after_failure: Routes
     reserved: int | None
     """This worker's share of the function's reserved concurrency."""
-    running: int = 0
-    """Attempts under way here."""
-    long: int = 0
-    """Those of them that take long."""
+    load: Load
+    """Shared with the function's other versions, as reserved concurrency is."""
+
+    @property
+    def running(self) -> int:
+        return self.load.running
+
+    @property
+    def long(self) -> int:
+        return self.load.long
 
 
 @dataclass(slots=True, eq=False)
@@ -78,7 +94,7 @@ class Work:
         """Its attempt counts as under way."""
         self.started_at_ms = now_ms
         self.partition.running[self.key] = self
-        self.prepared.running += 1
+        self.prepared.load.running += 1
 
     def end(self) -> None:
         """Its attempt is not under way any more."""
@@ -87,5 +103,5 @@ class Work:
 
     def abandon(self) -> None:
         """It counts no longer: its partition is not ours any more."""
-        self.prepared.running -= 1
-        self.prepared.long -= self.long
+        self.prepared.load.running -= 1
+        self.prepared.load.long -= self.long

@@ -16,6 +16,7 @@ Requests carry what a custom runtime of the provider would be told: request id, 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -50,6 +51,7 @@ class Http:
         # Ours, so that waiting for a connection does not count as the function's time.
         self._slots = asyncio.Semaphore(connections)
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     def prepare(self, function: Function, provider: Provider) -> Runner:
         """The runner of *function*."""
@@ -72,17 +74,16 @@ class Http:
                     return _system_error(503, error)
                 except TimeoutError:
                     return provider.failed(timed_out(function.timeout_ms), call.request_id)
-                except (
-                    aiohttp.ClientError,
-                    OSError,
-                    ValueError,
-                ) as error:  # ValueError: what the server sent is no HTTP
+                except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: nothing that HTTP allows
+                    if self._closed:
+                        raise asyncio.CancelledError from None
                     return _system_error(503, error)
 
         return run
 
     async def close(self) -> None:
-        """Drop all connections."""
+        """Drop all connections; runners that wait for an answer raise CancelledError."""
+        self._closed = True
         if self._session is not None:
             await self._session.close()
 
@@ -187,9 +188,11 @@ def _error_document(body: bytes) -> tuple[str, str] | None:
 
 
 def _system_error(status: int, error: Exception) -> Outcome:
-    """*error* happened on the way; only what the operating system says of it is told, as its text may quote data."""
-    reason = error.strerror if isinstance(error, OSError) else None
-    return Outcome("system_error", status, error_type=type(error).__name__, error_message=reason or "no HTTP response")
+    """*error* happened on the way. Its text may quote what was sent; only the operating system's words are kept."""
+    reason = "no HTTP response"
+    if isinstance(error, OSError) and error.errno is not None:
+        reason = os.strerror(error.errno) if error.errno > 0 else str(error.strerror)  # below 0: a name not found
+    return Outcome("system_error", status, error_type=type(error).__name__, error_message=reason)
 
 
 def _aws_reported(headers: Headers) -> Reported:

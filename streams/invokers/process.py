@@ -36,9 +36,11 @@ from streams.providers.base import Provider
 IMPORT_MS = 60_000
 """How long a child may take to import its function."""
 
-DYING_S = 0.5
-"""How long a child's end may take to show in both places, socket and exit status. A process that it left behind may
-hold the socket open for ever; a function that closed the socket may live on."""
+EOF_DELAY_S = 0.5
+"""How long after a child's death its socket may stay open: a process that it left behind could hold it for ever."""
+
+EXIT_DELAY_S = 5.0
+"""How long after its socket closed a child may go on: a function may have closed it."""
 
 _LENGTHS = struct.Struct(">IQ")
 _HEAD_BYTES_MAX = 1024 * 1024
@@ -76,7 +78,7 @@ class Processes:
             if self._closed:
                 raise asyncio.CancelledError
             try:
-                child = self._idle.pop() if self._idle else await self._start()
+                child = self._idle_child() or await self._start()
             except OSError as error:
                 name = type(error).__name__
                 return Outcome("system_error", 503, error_type=name, error_message="no process could be started")
@@ -92,6 +94,14 @@ class Processes:
         """Kill all children; runners that wait for one raise CancelledError."""
         self._closed = True
         await asyncio.gather(*(child.close() for child in self._children))
+
+    def _idle_child(self) -> _Child | None:
+        while self._idle:
+            child = self._idle.pop()
+            if child.is_alive:
+                return child
+            child.kill()  # it died while it had nothing to do
+        return None
 
     async def _start(self) -> _Child:
         child = await _Child.start(self._function, self._provider)
@@ -189,7 +199,7 @@ class _Child:
     async def ended(self) -> int:
         """Wait for the end of the process. Returns its exit status, or minus the signal it died of."""
         try:
-            async with asyncio.timeout(DYING_S):
+            async with asyncio.timeout(EXIT_DELAY_S):
                 return await self._process.wait()
         except TimeoutError:
             self.kill()
@@ -203,7 +213,7 @@ class _Child:
 
     async def _watch(self) -> None:
         await self._process.wait()
-        await asyncio.sleep(DYING_S)
+        await asyncio.sleep(EOF_DELAY_S)
         self._reader.feed_eof()
 
 
@@ -214,9 +224,7 @@ def _read_outcome(head: bytes, body: bytes) -> Outcome:
         raise _Unreadable from None
     if kind not in ("returned", "function_error"):
         raise _Unreadable
-    return Outcome(
-        kind, int(status_code), body if has_payload else None, error_type, error_message, bool(handled), bool(is_json)
-    )
+    return Outcome(kind, status_code, body if has_payload else None, error_type, error_message, handled, is_json)
 
 
 # -- in the child ----------------------------------------------------------------------------------------------------

@@ -151,3 +151,19 @@ async def test_letting_go_in_good_order_makes_a_long_attempt_no_suspect() -> Non
     await bench.settled()
     assert gate.calls[-1].request_id == "id-2", "a suspect would run alone"
     assert sum(isinstance(fact, AttemptStarted) for fact in bench.facts()) == 1 + 5
+
+
+async def test_suspects_that_wait_for_their_turn_are_not_charged_for_a_death() -> None:
+    gate = Gate()
+    bench = careful_bench(gate)
+    bench.produce(b"{}", b"{}", function="f")
+    await bench.settled()
+    bench.die_and_take_over()  # both are suspects now, and one of them runs alone
+    await bench.settled()
+
+    bench.die_and_take_over()
+    gate.open.set()
+    await bench.settled()
+
+    assert len(bench.records("aws.success")) == 1
+    assert len(bench.written("retry.60s")) == 1

@@ -1,0 +1,135 @@
+"""`streams show`: the life of one request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, assert_never
+
+import click
+
+from streams.codec.facts import FactsRecord, read_facts
+from streams.commands.base import existing_topics, pass_settings, progress, run, time_text
+from streams.commands.documents import Documents, concerns, may_concern, pretty, providers
+from streams.commands.reading import Decoder, Reader, Record, partitions_of
+from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, RetryScheduled, Succeeded
+from streams.errors import StreamsError
+from streams.settings import Settings
+
+Found = tuple[Record, str, dict[str, Any]]
+"""A record that is about the request, its schema and its content."""
+
+
+@click.command()
+@click.argument("request_id", metavar="ID")
+@pass_settings
+def show(settings: Settings, request_id: str) -> None:
+    """Show everything that happened to request ID.
+
+    Its state, a timeline of its facts, and its record or dead letter. Facts are kept for a week by default and have no
+    index: all that are there are read, some ten thousand a second.
+
+    \b
+    Example:
+      streams show 9c1c7b0a-5b1e-4a57-a4a3-0a3b5a1b2c3d
+    """
+    found = run(_find(settings, request_id))
+    facts = [read_facts(datum) for _, schema, datum in found if schema == "Facts"]
+    others = [(record, schema, datum) for record, schema, datum in found if schema != "Facts"]
+    if not found:
+        raise StreamsError(
+            f"nothing is known of request {request_id}. Either no worker has accepted it yet (is one running, and does "
+            f"`streams topics list` show a lag?), or its facts are older than the topic {settings.topics.facts} keeps "
+            "them, or the id is of another cluster or prefix"
+        )
+    if facts:
+        click.echo("\n".join(_life(request_id, facts)))
+    documents = Documents(providers(settings))
+    for record, schema, datum in others:
+        where = f"{record.topic}, partition {record.partition}, offset {record.offset}"
+        click.echo(f"\n{click.style(where, bold=True)}\n{pretty(documents.write(schema, datum))}")
+
+
+async def _find(settings: Settings, wanted: str) -> list[Found]:
+    """What is known of the request, facts first and in order."""
+    ours = settings.topics
+    topics = (ours.facts, *ours.records, ours.dlq)
+    existing = await existing_topics(settings, topics)
+    found = []
+    async with Reader(settings, partitions_of(topics, existing)) as reader, Decoder(settings) as decoder:
+        first, end = await reader.bounds()
+        shown = 0
+        with progress("Looking", sum(end[partition] - first[partition] for partition in end)) as bar:
+            async for batch in reader.range(first, end):
+                found += [entry for record in batch if (entry := await _read(decoder, record, wanted))]
+                bar.update(reader.passed - shown)
+                shown = reader.passed
+    return sorted(found, key=lambda entry: (entry[0].topic != ours.facts, entry[0].partition, entry[0].offset))
+
+
+async def _read(decoder: Decoder, record: Record, wanted: str) -> Found | None:
+    """*record* if it is about the request."""
+    if record.value is None or not may_concern(wanted, record.key, record.value):
+        return None
+    schema, datum = await decoder.decode(record.value)
+    return (record, schema, datum) if concerns(wanted, schema, datum) else None
+
+
+def _life(request_id: str, records: list[FactsRecord]) -> Iterable[str]:
+    """State and timeline."""
+    facts = [fact for record in records for fact in record.facts]
+    yield f"{click.style(request_id, bold=True)}  {records[-1].function}"
+    yield f"{_state(facts)}\n"
+    begin_ms = facts[0].accepted_at_ms if isinstance(facts[0], Accepted) else facts[0].at_ms
+    for fact in facts:
+        yield f"{time_text(fact.at_ms)}  {_after(fact.at_ms - begin_ms):>10}  {_told(fact, begin_ms)}"
+
+
+def _state(facts: list[Fact]) -> str:
+    """Where the request stands, in a sentence."""
+    last, failures = facts[-1], [fact for fact in facts if isinstance(fact, AttemptFailed)]
+    throttled = sum(fact.outcome.kind in ("throttled", "system_error") for fact in failures)
+    so_far = f"{len(failures) - throttled} failed and {throttled} throttled attempts"
+    match last:
+        case Succeeded():
+            return f"succeeded at attempt {last.attempt}, after {so_far}"
+        case Failed():
+            return f"failed ({last.ending}) after {so_far}"
+        case RetryScheduled():
+            return f"waiting for attempt {last.attempt}, due {time_text(last.due_at_ms)}, after {so_far}"
+        case Accepted() | AttemptStarted() | AttemptFailed():
+            return f"running, after {so_far}"
+        case _:
+            assert_never(last)
+
+
+def _told(fact: Fact, begin_ms: int) -> str:
+    """*fact* in words."""
+    match fact:
+        case Accepted():
+            link = f", link {fact.depth} of a chain" if fact.depth > 1 else ""
+            return f"accepted{link}"
+        case AttemptStarted():
+            return f"attempt {fact.attempt} started"
+        case AttemptFailed():
+            outcome = fact.outcome
+            error = ": ".join(text for text in (outcome.error_type, outcome.error_message) if text)
+            return f"attempt {fact.attempt} failed: {outcome.kind} {outcome.status_code} {error}".rstrip()
+        case RetryScheduled():
+            return f"attempt {fact.attempt} scheduled for {_after(fact.due_at_ms - begin_ms)}"
+        case Succeeded():
+            return f"succeeded with status {fact.outcome.status_code}"
+        case Failed():
+            return f"failed: {fact.ending}"
+        case _:
+            assert_never(fact)
+
+
+def _after(ms: int) -> str:
+    """Time since the beginning: ``+17 ms``, ``+1.204 s``, ``+2 h 3 min``."""
+    if ms < 1000:
+        return f"{ms:+d} ms"
+    if ms < 60_000:
+        return f"{ms / 1000:+.3f} s"
+    minutes, rest_ms = divmod(ms, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return f"+{hours} h {minutes} min" if hours else f"+{minutes} min {rest_ms // 1000} s"
