@@ -342,14 +342,17 @@ class _Reader:
         """One qualifier of a function."""
         retries = table.integer("retries", provider.retries.minimum, provider.retries.maximum)
         age_max_s = table.integer("age_max_s", provider.age_s.minimum, provider.age_s.maximum)
+        on_success, on_failure = (_destination(table, key, provider) for key in ("on_success", "on_failure"))
+        if retries is None and (on_success or on_failure):
+            retries = provider.retries.default  # FunctionGraph retries only what is configured
         return Function(
             qualifier=qualifier,
             resource=provider.resource(shared["name"], qualifier),
             executed_version=version,
             target=target or PythonTarget("", "", "inline"),  # a fault has been noted
             policy=provider.policy(retries, age_max_s).scaled(self._time_scale),
-            on_success=_destination(table, "on_success", provider),
-            on_failure=_destination(table, "on_failure", provider),
+            on_success=on_success,
+            on_failure=on_failure,
             **shared,
         )
 

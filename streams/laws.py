@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal, NamedTuple, TypeAlias
 
 
@@ -132,7 +133,7 @@ def attempts_do_not_overlap(history: History) -> Iterator[tuple[str, str]]:
         by_id[execution.request_id].append(execution)
     for request_id, executions in by_id.items():
         executions.sort(key=lambda execution: execution.started_ms)
-        for earlier, later in zip(executions, executions[1:], strict=False):
+        for earlier, later in pairwise(executions):
             ends_ms = earlier.ended_ms if earlier.ended_ms is not None else float("inf")
             if later.started_ms < ends_ms and (later.process == earlier.process or not history.kills):
                 yield request_id, f"attempts {earlier.attempt} and {later.attempt} overlap"

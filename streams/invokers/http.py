@@ -30,7 +30,7 @@ from streams.core.lifecycle import THROTTLED
 from streams.core.model import Function, FunctionFailure, HttpTarget, Outcome
 from streams.invokers.call import RESPONSE_BYTES_MAX, Call, Runner, exited, timed_out
 from streams.invokers.context import setting
-from streams.providers.base import Provider, is_json, read_json
+from streams.providers.base import Provider, is_json, plain, read_json
 
 CONNECT_S = 3.0
 """Connecting may take so long, then it is a system error. (A function's shorter time limit strikes first.)"""
@@ -184,7 +184,7 @@ def _error_document(body: bytes) -> tuple[str, str] | None:
         return None
     if not isinstance(document, dict) or "errorType" not in document or "errorMessage" not in document:
         return None
-    return str(document["errorType"]), str(document["errorMessage"])
+    return plain(str(document["errorType"])), plain(str(document["errorMessage"]))
 
 
 def _system_error(status: int, error: Exception) -> Outcome:
