@@ -32,6 +32,8 @@ from streams.codec.errors import InputRejected
 from streams.codec.journal import Journal, is_journal, read_journal, write_journal
 from streams.codec.retry import retry_headers
 from streams.codec.state import pack
+from streams.core.facts import AttemptStarted
+from streams.core.lifecycle import Start, State, decide
 from streams.core.model import FunctionFailure, Outcome
 from streams.engine.effects import WORKER_CRASHED
 from streams.engine.partition import Partition
@@ -87,7 +89,19 @@ class Careful:
     async def _run_written(self, work: Work, event: object) -> None:
         """Run once the table says that it runs."""
         await work.partition.owner.written(work.partition)
-        await self._processor.attempt(work, event)
+        await self._run(work, event)
+
+    async def _run(self, work: Work, event: object) -> None:
+        """Run, unless it took so long to write that down that the attempt may not start any more."""
+        now_ms = work.partition.owner.now_ms()
+        waiting = replace(work.state, status="waiting", due_at_ms=now_ms) if work.state is not None else None
+        if _may_start(work, waiting, now_ms):
+            await self._processor.attempt(work, event)
+        else:
+            work.end()
+            self.ended(work)
+            work.state = waiting
+            self._processor.go_on(work, event, now_ms)
 
     # -- running alone -------------------------------------------------------------------------------------------
 
@@ -118,7 +132,7 @@ class Careful:
         self._write(work, _ALONE)
         await owner.written(work.partition)
         asyncio.get_running_loop().call_later(ALONE_S, self._not_alone, work)
-        await self._processor.attempt(work, event)
+        await self._run(work, event)
 
     def _done_alone(self, work: Work, task: asyncio.Task[None]) -> None:
         self._not_alone(work)
@@ -210,6 +224,13 @@ def _suspicion(work: Work) -> int:
     if not work.journaled and work.record.offset < work.partition.careful_until.get(work.source, 0):
         return _MAYBE
     return _LONG
+
+
+def _may_start(work: Work, waiting: State | None, now_ms: int) -> bool:
+    """Whether the attempt of *work*, whose state is *waiting*, is still young enough to start."""
+    assert waiting is not None
+    begun = decide(waiting, Start(waiting.attempt, now_ms), work.prepared.function.policy)
+    return isinstance(begun[0], AttemptStarted)
 
 
 def _crashed(work: Work) -> Outcome:

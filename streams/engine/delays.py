@@ -28,16 +28,19 @@ class TierQueue:
         partition: Partition,
         source: TopicPartition,
         hold_max: int,
+        hold_bytes_max: int,
         deliver: Deliver,
         set_paused: Callable[[TopicPartition, bool], None],
     ) -> None:
         self.partition = partition
         self.source = source
         self.hold_max = hold_max
+        self.hold_bytes_max = hold_bytes_max
         self._deliver = deliver
         self._set_paused = set_paused
         self._era = partition.owner.era
         self._held: deque[SourceRecord] = deque()
+        self._bytes = 0
         self._end = partition.delivered[source]
         self._lock = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
@@ -49,8 +52,9 @@ class TierQueue:
     async def add(self, records: Sequence[SourceRecord], end: int) -> None:
         """Hold *records*, which were read up to offset *end*; deliver what is due."""
         self._held.extend(records)
+        self._bytes += sum(map(_size, records))
         self._end = end
-        if len(self._held) > self.hold_max and not self._paused:
+        if (len(self._held) > self.hold_max or self._bytes > self.hold_bytes_max) and not self._paused:
             self._paused = True
             self._set_paused(self.source, True)
         await self.deliver_due()
@@ -66,15 +70,19 @@ class TierQueue:
                 await self._deliver(Batch(self.partition, self.source, due, end))
             if not self._is_void():
                 self._set_timer()
-                if self._paused and len(self._held) <= self.hold_max // 2:
+                if self._paused and self._has_room():
                     self._paused = False
                     self._set_paused(self.source, False)
 
     def close(self) -> None:
         """Forget what is held; it was not delivered and is fetched again."""
         self._held.clear()
+        self._bytes = 0
         if self._timer is not None:
             self._timer.cancel()
+
+    def _has_room(self) -> bool:
+        return len(self._held) <= self.hold_max // 2 and self._bytes <= self.hold_bytes_max // 2
 
     def _is_void(self) -> bool:
         return self.partition.closed or self._era != self.partition.owner.era
@@ -84,6 +92,7 @@ class TierQueue:
         due: list[SourceRecord] = []
         while self._held and _wake_at_ms(self._held[0]) <= now_ms:
             due.append(self._held.popleft())
+        self._bytes -= sum(map(_size, due))
         return due
 
     def _set_timer(self) -> None:
@@ -97,6 +106,10 @@ class TierQueue:
     def _ring(self) -> None:
         self._timer = None
         self.partition.spawn(self.deliver_due())
+
+
+def _size(record: SourceRecord) -> int:
+    return len(record.value) if record.value is not None else 0
 
 
 def _wake_at_ms(record: SourceRecord) -> int:

@@ -23,9 +23,10 @@ from typing import Any, NoReturn
 
 from aiokafka import TopicPartition
 
+from streams.codec.journal import is_journal
 from streams.engine.commits import Committer
 from streams.engine.delays import Deliver, TierQueue
-from streams.engine.partition import Partition, is_idle
+from streams.engine.partition import Partition, is_idle, is_landed
 from streams.engine.recovery import StateReader
 from streams.engine.transaction import Member, Position, TransactionalProducer
 from streams.settings import Settings
@@ -36,6 +37,9 @@ EXIT_UNSAFE = 70
 """Exit status when the process stopped rather than risk a loss; its supervisor starts it again (EX_SOFTWARE)."""
 STUCK_AFTER_S = 1.0
 """A new owner waits so long for another worker's open transaction before it fences it."""
+REVOKE_DRAIN_S = 3.0
+"""A revocation waits so long for what is in flight: whatever ends in time is not run again by the next owner. The whole
+group waits with us, so not for long, and not for long attempts, which are in the journal."""
 REVOKE_FLUSH_S = 3.0
 """A revocation waits so long for the last commit."""
 TRANSACTION_TIMEOUT_MS = 10_000
@@ -96,8 +100,10 @@ class Engine:
         """What is written besides the sources and the changelog."""
         self._clock_ms = clock_ms
         self._new_reader = new_reader
-        self._idle: asyncio.Event | None = None
-        """While draining: set when nothing is in flight."""
+        self._awaited: dict[asyncio.Event, Callable[[Iterable[Partition]], bool]] = {}
+        """While draining: what is to be set, and when."""
+        self._fresh: list[Partition] = []
+        """Acquired, and not yet announced to `on_owned`."""
         self._tiers_full: set[TopicPartition] = set()
         self._background: set[asyncio.Task[None]] = set()
 
@@ -117,11 +123,17 @@ class Engine:
     async def drain(self) -> None:
         """Graceful stop: accept nothing more, let running functions end (bounded), commit, let go."""
         self.era += 1
-        self._idle = asyncio.Event()
-        if not is_idle(self.partitions.values()):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), self.settings.drain_s)
+        await self._drained(is_idle, self.settings.drain_s)
         await self.release()
+
+    async def _drained(self, condition: Callable[[Iterable[Partition]], bool], within_s: float) -> None:
+        """Wait until our partitions meet *condition*, at most *within_s*."""
+        met = asyncio.Event()
+        if not condition(self.partitions.values()):
+            self._awaited[met] = condition
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(met.wait(), within_s)
+            del self._awaited[met]
 
     def background(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run *coroutine* for the life of the worker; an exception in it is fatal."""
@@ -152,8 +164,9 @@ class Engine:
 
     def changed(self, partition: Partition) -> None:
         self.committer.changed(partition)
-        if self._idle is not None and is_idle(self.partitions.values()):
-            self._idle.set()
+        for met, condition in self._awaited.items():
+            if condition(self.partitions.values()):
+                met.set()
 
     def task_failed(self, error: BaseException) -> None:
         log.error("a task failed", exc_info=error)
@@ -195,7 +208,8 @@ class Engine:
     # -- ownership -----------------------------------------------------------------------------------------------
 
     async def release(self) -> None:
-        """Before partitions are given up: publish what is finished. Running functions keep running."""
+        """Before partitions are given up: let what is in flight end (bounded), publish it. The rest keeps running."""
+        await self._drained(is_landed, REVOKE_DRAIN_S)
         for partition in self.partitions.values():
             partition.mark = self.token + CLEAN
             self.changed(partition)
@@ -230,10 +244,11 @@ class Engine:
                     partition.drop()
                 return False
             self._own(new, member, deliver)
-        if not await self._claim():
-            return False
+        if not await self._claim() or self.consumer.member() != member:
+            return False  # what is new stays so until the next acquisition
+        fresh, self._fresh = [partition for partition in self._fresh if not partition.closed], []
         for callback in self.on_owned:
-            callback(new)
+            callback(fresh)
         log.info(
             "generation %d: %d partitions (%d new), %d state records read, %.2f s",
             generation, len(self.partitions), len(new), read, time.monotonic() - started,
@@ -242,6 +257,7 @@ class Engine:
 
     def _own(self, new: list[Partition], member: Member, deliver: Deliver) -> None:
         self.partitions.update((partition.number, partition) for partition in new)
+        self._fresh += new
         for queue in self.queues.values():
             queue.close()
         self._tiers_full.clear()
@@ -252,7 +268,9 @@ class Engine:
             partition.mark = self.token  # until we let go in good order
             self.changed(partition)
         self.queues = {
-            source: TierQueue(partition, source, self.settings.hold_max, deliver, self.tier_full)
+            source: TierQueue(
+                partition, source, self.settings.hold_max, self.settings.hold_bytes_max, deliver, self.tier_full
+            )
             for partition in self.partitions.values()
             for source in partition.sources[1:]
         }
@@ -270,7 +288,9 @@ class Engine:
         return True
 
     def _new_partition(self, number: int) -> Partition:
-        return Partition(self, number, self.sources, self.topics.changelog, self.settings.in_flight_max)
+        settings = self.settings
+        bounds = settings.in_flight_max, settings.in_flight_bytes_max
+        return Partition(self, number, self.sources, self.topics.changelog, *bounds)
 
     def _drop(self, number: int) -> None:
         partition = self.partitions.pop(number)
@@ -312,7 +332,20 @@ class Engine:
         for partition in new:
             partition.requests.restore(tables[partition.changelog], partition.last_at_start)
             partition.known = len(partition.requests)
+            _check_waiting(partition)
         return count
+
+
+def _check_waiting(partition: Partition) -> None:
+    """Every invocation that waits for a retry has its record in a tier; say so if some have not."""
+    waiting = sum(not is_journal(entry) for entry in partition.requests.open.values())
+    records = sum(partition.last_at_start[tier] - partition.accepted[tier] for tier in partition.sources[1:])
+    if waiting > records:
+        log.error(
+            "partition %d: %d invocations wait for a retry, but the retry topics hold %d records; was their retention "
+            "shorter than the time all workers were away?",
+            partition.number, waiting, records,
+        )  # fmt: skip
 
 
 def _is_unclean(position: Position) -> bool:

@@ -81,12 +81,21 @@ class Running(Protocol):
 class Partition:
     """One partition number of this worker, from the moment it is acquired until it is dropped."""
 
-    def __init__(self, owner: Owner, number: int, sources: Sequence[str], changelog: str, in_flight_max: int) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        number: int,
+        sources: Sequence[str],
+        changelog: str,
+        in_flight_max: int,
+        in_flight_bytes_max: int = 1 << 62,
+    ) -> None:
         self.owner = owner
         self.number = number
         self.sources = tuple(TopicPartition(topic, number) for topic in sources)
         self.changelog = TopicPartition(changelog, number)
         self.in_flight_max = in_flight_max
+        self.in_flight_bytes_max = in_flight_bytes_max
         self.accepted: dict[TopicPartition, int] = {}
         """Next offset to accept, by source."""
         self.delivered: dict[TopicPartition, int] = {}
@@ -97,9 +106,10 @@ class Partition:
         """What the group has committed, by source."""
         self.last_at_start: dict[TopicPartition, int] = {}
         """High watermark when the partition was acquired, by source."""
-        self.in_flight: dict[TopicPartition, dict[int, None]] = {source: {} for source in self.sources}
-        """Offsets accepted and not finished, in order, by source."""
+        self.in_flight: dict[TopicPartition, dict[int, int]] = {source: {} for source in self.sources}
+        """Offsets accepted and not finished, in order, with their events' sizes, by source."""
         self.in_flight_count = 0
+        self.in_flight_bytes = 0
         self.running: dict[bytes, Running] = {}
         """Attempts under way by request id, the oldest first."""
         self.careful_until: dict[TopicPartition, int] = {}
@@ -169,24 +179,33 @@ class Partition:
             self.owner.die(f"batch out of order: {batch.source} starts at {batch.start}, expected {expected}")
         in_flight = self.in_flight[batch.source]
         for record in batch.records:
-            in_flight[record.offset] = None
+            size = len(record.value) if record.value is not None else 0
+            in_flight[record.offset] = size
+            self.in_flight_bytes += size
         self.accepted[batch.source] = batch.end
         self.in_flight_count += len(batch.records)
         if not batch.records:  # only markers or aborted records: the watermark moves all the same
             self.owner.changed(self)
-        if self.in_flight_count > self.in_flight_max and not self.paused:
+        too_much = self.in_flight_count > self.in_flight_max or self.in_flight_bytes > self.in_flight_bytes_max
+        if too_much and not self.paused:
             self.paused = True
             self.owner.pause(self)
         return batch.records
 
     def finish(self, source: TopicPartition, offset: int) -> None:
         """The record is finished: everything emitted so far is committed with or before its offset."""
-        if self.in_flight[source].pop(offset, 0) is None:
+        size = self.in_flight[source].pop(offset, None)
+        if size is not None:
             self.in_flight_count -= 1
-            if self.paused and self.in_flight_count <= self.in_flight_max // 2:
+            self.in_flight_bytes -= size
+            if self.paused and self._has_room():
                 self.paused = False
                 self.owner.resume(self)
         self.owner.changed(self)
+
+    def _has_room(self) -> bool:
+        few = self.in_flight_count <= self.in_flight_max // 2
+        return few and self.in_flight_bytes <= self.in_flight_bytes_max // 2
 
     def watermark(self, source: TopicPartition) -> int:
         """The offset to commit for *source*."""
@@ -251,3 +270,8 @@ class Batch:
 def is_idle(partitions: Iterable[Partition]) -> bool:
     """Whether nothing is under way in any of them."""
     return not any(partition.in_flight_count or partition.running for partition in partitions)
+
+
+def is_landed(partitions: Iterable[Partition]) -> bool:
+    """Whether nothing is in flight in any of them; what is under way besides is in the journal."""
+    return not any(partition.in_flight_count for partition in partitions)

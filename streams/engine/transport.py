@@ -80,6 +80,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed for
         super().__init__(*args, **kwargs)
         self.engine: Engine = self.app.engine
         self.engine.consumer = self
+        self._revoked = False
 
     def _new_consumer_thread(self) -> Any:
         return InlineConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -87,9 +88,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed for
     # -- what the engine asks ------------------------------------------------------------------------------------
 
     def member(self) -> Member | None:
-        """Who we are in the group now; None while there is no generation."""
+        """Who we are in the group now; None from a revocation to the next assignment.
+
+        An acquisition that ends in between must not start the flow again: aiokafka gives every partition another
+        position with the next assignment, and what is read from there would be a gap.
+        """
         coordinator = self._thread._consumer._coordinator
-        if coordinator.generation != self.app.consumer_generation_id:
+        if self._revoked or coordinator.generation != self.app.consumer_generation_id:
             return None
         return Member(coordinator.generation, coordinator.member_id, self.app.conf.consumer_group_instance_id)
 
@@ -134,7 +139,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed for
         if self.app.should_stop:  # at a rebalance `on_partitions_revoked` has done what is needed
             await self.engine.drain()
 
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        self._revoked = False
+        await super().on_partitions_assigned(assigned, generation_id)
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        self._revoked = True
         self.engine.era += 1
         self.stop_flow()  # nothing is taken or delivered from here on
         self.app.flow_control.suspend()

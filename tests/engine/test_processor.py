@@ -290,3 +290,18 @@ async def test_drift_shows_an_invocation_that_was_lost() -> None:
     del bench.partition.requests.ended[b"id-1"]
 
     assert bench.partition.drift() == 1
+
+
+async def test_reading_pauses_while_too_many_bytes_are_in_flight() -> None:
+    gate = Gate()
+    bench = Bench(gate)
+    bench.partition.in_flight_bytes_max = 100
+
+    bench.produce(b'"' + b"x" * 99 + b'"', function="f")
+    await bench.settled()
+    assert bench.owner.paused
+
+    gate.open.set()
+    await bench.settled()
+    assert not bench.owner.paused
+    assert bench.partition.in_flight_bytes == 0
