@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 
 from aiokafka import TopicPartition
 
+from streams.engine.crashpoints import reach
 from streams.engine.partition import Partition
 from streams.engine.transaction import Aborted, Fenced, GroupMoved, Member, Output, Outputs, Position
 
@@ -50,6 +51,8 @@ class _Taken(NamedTuple):
     positions: dict[TopicPartition, Position]
     puts: int
     mark: str | None
+    finished: int
+    finished_bytes: int
 
 
 class Committer:
@@ -126,11 +129,12 @@ class Committer:
                 await asyncio.sleep(0.05)
                 self._wake.set()
         except Fenced as error:
-            self._die(f"another process has taken over this worker's name: {error}")
+            self._die(f"another process has this worker's name, or a transaction took too long: {error}")
         except Exception as error:
             log.exception("a transaction ended in an unknown way")
             self._die(f"the outcome of a transaction is not known: {error!r}")
         else:
+            reach("before-bookkeeping")
             self._committed(taken, outputs)
 
     def _take(self) -> list[_Taken]:
@@ -140,7 +144,17 @@ class Committer:
             if not partition.closed:
                 outputs, partition.outputs = partition.outputs, defaultdict(list)
                 positions = partition.positions(self.token, bool(outputs))
-                taken.append(_Taken(partition, outputs, positions, partition.puts, partition.mark))
+                taken.append(
+                    _Taken(
+                        partition,
+                        outputs,
+                        positions,
+                        partition.puts,
+                        partition.mark,
+                        partition.uncommitted_count,
+                        partition.uncommitted_bytes,
+                    )
+                )
                 partition.mark = None
         return taken
 
@@ -151,6 +165,7 @@ class Committer:
         for take in taken:
             take.partition.stable.update(take.positions)
             take.partition.puts_committed = take.puts
+            take.partition.committed(take.finished, take.finished_bytes)
 
     def _put_back(self, taken: list[_Taken], error: Exception) -> None:
         """Nothing of it is visible: effects return to the head of their partition's outputs, in order."""

@@ -25,6 +25,7 @@ from aiokafka import TopicPartition
 
 from streams.codec.journal import is_journal
 from streams.engine.commits import Committer
+from streams.engine.crashpoints import reach
 from streams.engine.delays import Deliver, TierQueue
 from streams.engine.partition import Partition, is_idle, is_landed
 from streams.engine.recovery import StateReader
@@ -42,7 +43,8 @@ REVOKE_DRAIN_S = 3.0
 group waits with us, so not for long, and not for long attempts, which are in the journal."""
 REVOKE_FLUSH_S = 3.0
 """A revocation waits so long for the last commit."""
-TRANSACTION_TIMEOUT_MS = 10_000
+TRANSACTION_TIMEOUT_MS = 30_000
+"""A longer transaction is aborted by the broker and its worker exits. A dead worker's is fenced sooner."""
 CLEAN = "~"
 """Ends the metadata of offsets that were committed by a worker letting go in good order."""
 
@@ -124,6 +126,7 @@ class Engine:
         """Graceful stop: accept nothing more, let running functions end (bounded), commit, let go."""
         self.era += 1
         await self._drained(is_idle, self.settings.drain_s)
+        reach("during-drain")
         await self.release()
 
     async def _drained(self, condition: Callable[[Iterable[Partition]], bool], within_s: float) -> None:
@@ -131,9 +134,11 @@ class Engine:
         met = asyncio.Event()
         if not condition(self.partitions.values()):
             self._awaited[met] = condition
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(met.wait(), within_s)
-            del self._awaited[met]
+            try:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(met.wait(), within_s)
+            finally:
+                del self._awaited[met]
 
     def background(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run *coroutine* for the life of the worker; an exception in it is fatal."""
@@ -246,6 +251,7 @@ class Engine:
             self._own(new, member, deliver)
         if not await self._claim() or self.consumer.member() != member:
             return False  # what is new stays so until the next acquisition
+        reach("after-claim")
         fresh, self._fresh = [partition for partition in self._fresh if not partition.closed], []
         for callback in self.on_owned:
             callback(fresh)

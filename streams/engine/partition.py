@@ -110,6 +110,9 @@ class Partition:
         """Offsets accepted and not finished, in order, with their events' sizes, by source."""
         self.in_flight_count = 0
         self.in_flight_bytes = 0
+        self.uncommitted_count = 0
+        """Records finished and not yet committed: their effects are still in memory."""
+        self.uncommitted_bytes = 0
         self.running: dict[bytes, Running] = {}
         """Attempts under way by request id, the oldest first."""
         self.careful_until: dict[TopicPartition, int] = {}
@@ -186,8 +189,7 @@ class Partition:
         self.in_flight_count += len(batch.records)
         if not batch.records:  # only markers or aborted records: the watermark moves all the same
             self.owner.changed(self)
-        too_much = self.in_flight_count > self.in_flight_max or self.in_flight_bytes > self.in_flight_bytes_max
-        if too_much and not self.paused:
+        if not self.paused and not self._has_room(1):
             self.paused = True
             self.owner.pause(self)
         return batch.records
@@ -198,14 +200,22 @@ class Partition:
         if size is not None:
             self.in_flight_count -= 1
             self.in_flight_bytes -= size
-            if self.paused and self._has_room():
-                self.paused = False
-                self.owner.resume(self)
+            self.uncommitted_count += 1
+            self.uncommitted_bytes += size
         self.owner.changed(self)
 
-    def _has_room(self) -> bool:
-        few = self.in_flight_count <= self.in_flight_max // 2
-        return few and self.in_flight_bytes <= self.in_flight_bytes_max // 2
+    def committed(self, count: int, size: int) -> None:
+        """*count* finished records of *size* bytes have been committed."""
+        self.uncommitted_count -= count
+        self.uncommitted_bytes -= size
+        if self.paused and self._has_room(2):
+            self.paused = False
+            self.owner.resume(self)
+
+    def _has_room(self, parts: int) -> bool:
+        """Whether what is in memory is at most one of *parts* of what may be."""
+        few = self.in_flight_count + self.uncommitted_count <= self.in_flight_max // parts
+        return few and self.in_flight_bytes + self.uncommitted_bytes <= self.in_flight_bytes_max // parts
 
     def watermark(self, source: TopicPartition) -> int:
         """The offset to commit for *source*."""

@@ -24,6 +24,7 @@ from streams.core.model import Function, Outcome
 from streams.core.routing import routes
 from streams.core.tiers import wake_at_ms
 from streams.engine.careful import Careful
+from streams.engine.crashpoints import reach
 from streams.engine.effects import Effects
 from streams.engine.partition import Batch, Partition, SourceRecord
 from streams.engine.work import Load, Prepared, Work
@@ -253,7 +254,9 @@ class Processor:
             invocation.accepted_at_ms,
             invocation.traceparent,
         )
+        reach("before-run")
         outcome = await run(call) if run is not None else _MISSING
+        reach("after-run")
         if work.partition.closed:
             return  # another worker owns the partition now, and runs this attempt again
         self.report(work, outcome)
@@ -264,8 +267,10 @@ class Processor:
         work.end()
         self.careful.ended(work)
         now_ms = work.partition.owner.now_ms()
-        work.apply(Report(work.state.attempt, now_ms, outcome))
+        state = work.apply(Report(work.state.attempt, now_ms, outcome))
         self.effects.settle(work, now_ms)
+        if state.status == "waiting":
+            reach("during-schedule")
 
 
 def _part_of(reserved: int | None, share: float) -> int | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from streams.engine.crashpoints import reach
 from streams.engine.transaction import Waiting
 
 _FETCH_BYTES = 4 << 20
@@ -68,6 +69,7 @@ class StateReader:
                 _apply(tables[partition], records)
                 count += len(records)
                 progress = time.monotonic()
+                reach("during-recovery")
             for partition in list(left):
                 if await self._consumer.position(partition) >= left[partition]:
                     del left[partition]

@@ -25,6 +25,7 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from streams.engine import wire
+from streams.engine.crashpoints import reach, reach_next
 from streams.errors import BrokerError
 
 log = logging.getLogger(__name__)
@@ -231,6 +232,8 @@ class TransactionalProducer:
             if produce:
                 produce.cancel()
             raise
+        reach("mid-transaction")
+        reach_next("before-acknowledgement")
         await self._end(committed=True)
 
     async def _commit_offsets(self, offsets: Mapping[TopicPartition, Position], member: Member) -> None:

@@ -21,6 +21,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from streams.engine import fetch_sessions
+from streams.engine.crashpoints import reach
 from streams.engine.engine import Engine
 from streams.engine.partition import Batch, SourceRecord
 from streams.engine.transaction import Member
@@ -90,8 +91,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed for
     def member(self) -> Member | None:
         """Who we are in the group now; None from a revocation to the next assignment.
 
-        An acquisition that ends in between must not start the flow again: aiokafka gives every partition another
-        position with the next assignment, and what is read from there would be a gap.
+        An acquisition that ends in between must not start the flow again: with the next assignment aiokafka gives
+        every partition another position, and what is read from there would be a gap.
         """
         coordinator = self._thread._consumer._coordinator
         if self._revoked or coordinator.generation != self.app.consumer_generation_id:
@@ -151,6 +152,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed for
         await self.engine.release()
         await super().on_partitions_revoked(revoked)
 
+    def resume_flow(self) -> None:
+        if not self._revoked:  # a revocation may have begun while an earlier assignment was still being taken over
+            super().resume_flow()
+
     async def perform_seek(self) -> None:
         """Every source partition to an explicit offset."""
         consumer = self._thread._consumer
@@ -180,6 +185,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed for
                 if not taken:  # flow and generation are looked at again every 0.2 s
                     await asyncio.wait([fetcher._create_fetch_waiter()], timeout=0.2)
                     continue
+            reach("after-poll")
             for source, records, end in taken:
                 await self._route(source, records, end)
                 if era != engine.era or not self.flow_active:

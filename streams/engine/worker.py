@@ -170,7 +170,7 @@ def create_app(settings: Settings) -> StreamsApp:
         broker_heartbeat_interval=settings.session_timeout_ms / 5000,
         broker_rebalance_timeout=max(30.0, settings.session_timeout_ms / 1000),
         broker_request_timeout=max(30.0, settings.session_timeout_ms / 1000),
-        broker_max_poll_records=2000,
+        broker_max_poll_records=500,  # so many are processed in one turn of the loop: some 30 ms
         worker_redirect_stdouts=False,  # a function may print
         stream_wait_empty=True,
     )
@@ -201,10 +201,9 @@ def run_worker(settings: Settings, loglevel: str = "info") -> None:
     """Run a worker until SIGTERM or Ctrl-C; does not return. Topics and functions have been checked before."""
     app = create_app(settings)
     app.finalize()
-    with Path(os.devnull).open("w") as banner:  # Faust's spinner and banner, which move the cursor about
-        faust.Worker(
-            app, loglevel=loglevel, logging_config=_logging(loglevel), stdout=banner
-        ).execute_from_commandline()
+    # Faust's banner and spinner move the cursor about, the spinner even when the interpreter exits: never closed.
+    nowhere = Path(os.devnull).open("w")
+    faust.Worker(app, loglevel=loglevel, logging_config=_logging(loglevel), stdout=nowhere).execute_from_commandline()
 
 
 def _logging(loglevel: str) -> dict[str, Any]:
