@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import sys
 from dataclasses import replace
 from importlib import import_module
@@ -14,12 +15,13 @@ from typing import Any
 import click
 
 from streams import __version__
-from streams.errors import StreamsError
+from streams.errors import ConfigurationError, StreamsError
 from streams.settings import Settings
 
 COMMANDS = {
     "broker": "streams.local.command:broker",
     "demo": "streams.commands.demo:demo",
+    "doctor": "streams.commands.doctor:doctor",
     "functions": "streams.commands.functions:functions",
     "invoke": "streams.commands.invoke:invoke",
     "records": "streams.commands.records:records",
@@ -29,6 +31,9 @@ COMMANDS = {
 }
 """Each command, and the module and attribute that has it. A module is imported when its command is needed: the Kafka
 client alone takes a third of a second."""
+
+PREFIX = re.compile(r"[a-zA-Z0-9._-]{0,200}")
+"""What topic names may begin with."""
 
 
 class Commands(click.Group):
@@ -109,6 +114,8 @@ def main(ctx: click.Context, broker: str | None, prefix: str | None, config: Pat
     given: dict[str, Any] = {"broker": broker, "prefix": prefix, "config": config}
     settings = Settings.from_env(os.environ)
     ctx.obj = replace(settings, **{name: value for name, value in given.items() if value is not None})
+    if not PREFIX.fullmatch(ctx.obj.prefix):
+        raise ConfigurationError(f"{ctx.obj.prefix!r} cannot be a prefix: use letters, digits, dots, _ and - only")
 
 
 def _write_utf8() -> None:

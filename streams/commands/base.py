@@ -52,7 +52,10 @@ async def connected(settings: Settings) -> AsyncIterator[Cluster]:
             "`streams broker`, or name yours with --broker or STREAMS_BROKER"
         ) from None
     except ValueError as error:
-        raise ConfigurationError(f"{settings.broker!r} is not host:port[,host:port…]: {error}") from error
+        raise ConfigurationError(
+            f"cannot connect to {settings.broker!r}: {error}. It should be host:port[,host:port…], and "
+            "STREAMS_SECURITY_PROTOCOL and STREAMS_SASL_* must fit"
+        ) from error
     try:
         yield cluster
     finally:
@@ -85,9 +88,9 @@ class _NoBar:
 
 
 @contextlib.contextmanager
-def progress(label: str, length: int) -> Iterator[Bar]:
-    """A progress bar on standard error, if that is a terminal."""
-    if not sys.stderr.isatty():
+def progress(label: str, length: int, *, least: int = 1) -> Iterator[Bar]:
+    """A progress bar on standard error, if that is a terminal and there are at least *least* steps."""
+    if length < least or not sys.stderr.isatty():
         yield _NoBar()
         return
     with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
@@ -117,8 +120,9 @@ def time_text(at_ms: int) -> str:
 
 def columns(rows: list[list[str]]) -> str:
     """*rows* as text in aligned columns; numbers are flush right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    right = [all(cell[:1].isdigit() or cell in ("", "-") for cell in column[1:]) for column in zip(*rows, strict=True)]
+    by_column = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in by_column]
+    right = [all(not cell or cell[0].isdigit() for cell in column[1:]) for column in by_column]
     return "\n".join(
         "  ".join(
             cell.rjust(width) if flush else cell.ljust(width)

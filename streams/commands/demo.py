@@ -10,9 +10,7 @@ from streams.settings import Settings
 
 
 @click.command()
-@click.option(
-    "--keep", is_flag=True, help="Leave everything running, say how to use it, and wait for Ctrl-C."
-)
+@click.option("--keep", is_flag=True, help="Leave everything running, say how to use it, and wait for Ctrl-C.")
 @pass_settings
 @click.pass_context
 def demo(ctx: click.Context, settings: Settings, keep: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -161,8 +162,9 @@ def _refuse_unknown(settings: Settings, request: Request) -> None:
 
 async def _invoke(settings: Settings, request: Request) -> None:
     await existing_topics(settings, (settings.topics.invocations,))
+    bar_from = sys.maxsize if sys.stdout.isatty() else BAR_FROM  # there, the ids themselves show that it goes on
     async with _producer(settings) as producer:
-        async for request_id, _ in _produce(producer, settings.topics.invocations, request):
+        async for request_id, _ in _produce(producer, settings.topics.invocations, request, bar_from):
             click.echo(request_id)
 
 
@@ -175,7 +177,7 @@ async def _invoke_and_wait(settings: Settings, request: Request, timeout_s: floa
     async with Reader(settings, partitions_of(followed, existing)) as reader, Decoder(settings) as decoder:
         _, start = await reader.bounds()
         async with _producer(settings) as producer:
-            async for request_id, other_id in _produce(producer, topics.invocations, request):
+            async for request_id, other_id in _produce(producer, topics.invocations, request, BAR_FROM):
                 outcomes.expect(request_id, other_id)
         deadline = time.monotonic() + timeout_s
         async for records in reader.follow(start):
@@ -206,11 +208,11 @@ async def _producer(settings: Settings) -> AsyncIterator[Any]:
         await producer.stop()
 
 
-async def _produce(producer: Any, topic: str, request: Request) -> AsyncIterator[tuple[str, str]]:
+async def _produce(producer: Any, topic: str, request: Request, bar_from: int) -> AsyncIterator[tuple[str, str]]:
     """Produce, and yield the id of each invocation that the broker has, with the id that a dead letter would give it
     if it were not an invocation at all."""
     ids = request.ids()
-    with progress("Invoking", request.count if request.count >= BAR_FROM else 0) as bar:
+    with progress("Invoking", request.count, least=bar_from) as bar:
         while batch := list(islice(ids, BATCH)):
             for request_id, at in zip(batch, await _produce_batch(producer, topic, request, batch), strict=True):
                 yield request_id, coordinates_id(topic, at.partition, at.offset)

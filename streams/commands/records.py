@@ -11,7 +11,7 @@ import click
 from aiokafka import TopicPartition
 
 from streams.codec.errors import AvroError
-from streams.commands.base import existing_topics, pass_settings, run, time_text
+from streams.commands.base import existing_topics, pass_settings, run, terminated_like_interrupted, time_text
 from streams.commands.documents import (
     Documents,
     concerns,
@@ -98,7 +98,8 @@ def records(
     wanted = Wanted(function=function, request_id=request_id)
     documents = Documents(providers(settings))
     try:
-        run(_show(settings, topics, wanted, documents, last=last, follow=follow, as_json=as_json))
+        with terminated_like_interrupted():
+            run(_show(settings, topics, wanted, documents, last=last, follow=follow, as_json=as_json))
     except KeyboardInterrupt:
         if not follow:
             raise
@@ -107,11 +108,11 @@ def records(
 def _chosen(ours: Topics, names: Iterable[str]) -> tuple[str, ...]:
     """Full names of the topics to read."""
     known = (*ours.records, ours.dlq, ours.facts)
-    chosen = tuple(name if name in known else ours.name(name) for name in names)
-    for name in chosen:
-        if name not in known:
-            raise click.UsageError(f"--topic {name}: only {', '.join(known)} hold records.")
-    return chosen or (*ours.records, ours.dlq)
+    chosen = {name: name if name in known else ours.name(name) for name in names}
+    for name, topic in chosen.items():
+        if topic not in known:
+            raise click.UsageError(f"--topic {name}: the topics that can be read are {', '.join(known)}.")
+    return tuple(chosen.values()) or (*ours.records, ours.dlq)
 
 
 async def _show(
@@ -185,7 +186,8 @@ class _Printer:
             else:
                 at = f"partition {record.partition}, offset {record.offset}"
                 head = f"{record.topic}  {time_text(record.timestamp)}  {request_id(schema, datum)}"
-                click.echo(f"{click.style(head, bold=True)}  {condition(schema, datum)}  ({at})\n{pretty(document)}\n")
+                how = condition(schema, datum) or record.topic.rpartition(".")[2]  # FC and FunctionGraph: "" is success
+                click.echo(f"{click.style(head, bold=True)}  {how}  ({at})\n{pretty(document)}\n")
 
     async def _decoded(self, records: Iterable[Record]) -> AsyncIterator[tuple[Record, str, dict[str, Any]]]:
         for record in records:

@@ -57,7 +57,8 @@ def create(settings: Settings, partitions: int | None, replication: int | None) 
     made, existing = run(_create(settings, destinations))
     if made:
         counts = sorted({existing[name].partitions for name in made if name in existing})
-        click.echo(f"Made {len(made)} topics with {' or '.join(map(str, counts))} partitions each.")
+        what = "1 topic" if len(made) == 1 else f"{len(made)} topics"
+        click.echo(f"Made {what} with {' or '.join(map(str, counts))} partitions.")
     else:
         click.echo("All topics exist already.")
     _refuse_fault(settings, existing, destinations)
@@ -126,6 +127,6 @@ async def _committed(settings: Settings) -> dict[TopicPartition, int]:
                 except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError):
                     await asyncio.sleep(0.1)
     except TimeoutError:
-        raise BrokerError(f"the consumer group {settings.topics.app_id} has no coordinator; is a broker down?") from None
+        raise BrokerError(f"the group {settings.topics.app_id} has no coordinator; is a broker down?") from None
     finally:
         await admin.close()

@@ -50,6 +50,7 @@ def worker(settings: Settings, name: str | None, log_level: str) -> None:
     run(_check(settings, functions))
     from streams.engine.worker import run_worker  # here: Faust is slow to import, and a faulty file is found without
 
+    click.echo(f"{len(list(functions))} functions, Kafka at {settings.broker}; Ctrl-C stops the worker.", err=True)
     run_worker(settings, log_level)
 
 

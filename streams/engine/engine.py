@@ -264,6 +264,8 @@ class Engine:
     def _own(self, new: list[Partition], member: Member, deliver: Deliver) -> None:
         self.partitions.update((partition.number, partition) for partition in new)
         self._fresh += new
+        for partition in new:
+            _check_waiting(partition)  # not earlier: a new owner may have been at work already
         for queue in self.queues.values():
             queue.close()
         self._tiers_full.clear()
@@ -338,7 +340,6 @@ class Engine:
         for partition in new:
             partition.requests.restore(tables[partition.changelog], partition.last_at_start)
             partition.known = len(partition.requests)
-            _check_waiting(partition)
         return count
 
 

@@ -20,7 +20,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from streams.engine import fetch_sessions
+from streams.engine import fetch_sessions, header_names
 from streams.engine.crashpoints import reach
 from streams.engine.engine import Engine
 from streams.engine.partition import Batch, SourceRecord
@@ -61,6 +61,7 @@ class InlineConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         await self.app.engine.start()
         await self.on_start()
         fetch_sessions.install(self._consumer)
+        header_names.install()
 
     async def stop(self) -> None:
         if not self._stopped.is_set():

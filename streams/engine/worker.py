@@ -176,7 +176,8 @@ def create_app(settings: Settings) -> StreamsApp:
     )
     app.engine = Engine(settings)
     app.transport = Transport(app.conf.broker_consumer, app)
-    RequestsTable(app, name="requests", partitions=1, help="Where every invocation stands: attempts, age, due time.")
+    help_text = "Where every invocation stands: attempts, age, due time."
+    app.tables.add(RequestsTable(app, name="requests", partitions=1, help=help_text))
     _add_agents(app)
     return app
 

@@ -231,8 +231,8 @@ class Demo:
         """Produce everything. Returns what was asked for by request id."""
         topic = self._settings.topics.invocations
         producer = AIOKafkaProducer(**self._settings.kafka(), acks="all", enable_idempotence=True)
-        await producer.start()
         try:
+            await producer.start()
             planned = mix(Codec(load_schemas()))
             sent = [
                 await producer.send(topic, it.value, (it.request_id or str(uuid.uuid4())).encode(), headers=it.headers)

@@ -35,7 +35,11 @@ class Clock:
         """Print *what*, and its duration at the end."""
         started = time.monotonic()
         click.echo(f"{what} …", nl=False)
-        yield
+        try:
+            yield
+        except BaseException:
+            click.echo()
+            raise
         click.echo(f" {time.monotonic() - started:.1f} s")
 
     @contextmanager
@@ -43,7 +47,11 @@ class Clock:
         """A phase whose line changes once a second, if there is a terminal."""
         click.echo(f"{what} …", nl=False)
         live = Live(what)
-        yield live
+        try:
+            yield live
+        except BaseException:
+            click.echo()
+            raise
         live.end()
 
 
@@ -100,7 +108,7 @@ def checks(tally: Tally, faults: list[str]) -> str:
 
 def samples(tally: Tally, documents: Documents) -> Iterator[str]:
     """One record of each kind, as its cloud would send it."""
-    for group, (schema, datum) in tally.samples.items():
+    for group, (schema, datum) in sorted(tally.samples.items()):
         yield f"{click.style(f'A record of {group}:', bold=True)}\n{pretty(documents.write(schema, datum))}\n"
 
 

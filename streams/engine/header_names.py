@@ -1,0 +1,84 @@
+"""Record headers whose names are not UTF-8, which brokers and other clients let through.
+
+aiokafka cannot read a record with such a name, nor anything after it: one record of one producer would block its
+partition for ever. Here its bytes that are no text become U+FFFD, and as no name of ours has that, it is a header that
+means nothing to us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from aiokafka.consumer import fetcher
+from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.memory_records import MemoryRecords
+
+_LENGTH = slice(8, 12)
+_BEFORE_LENGTH_ENDS = 12
+
+
+def install() -> None:
+    """From now on aiokafka's consumers read any header name."""
+    fetcher.MemoryRecords = LenientRecords  # type: ignore[attr-defined]  # imported there, not exported
+
+
+class LenientRecords:
+    """What a fetch brought of one partition, batch by batch (aiokafka's `MemoryRecords`)."""
+
+    def __init__(self, data: bytes) -> None:
+        self._records: Any = MemoryRecords(data)
+        self._left = memoryview(data)
+        self.has_next = self._records.has_next
+        self.size_in_bytes = self._records.size_in_bytes
+
+    def next_batch(self) -> Any:
+        """The next batch, or None."""
+        batch = self._records.next_batch()
+        size = _BEFORE_LENGTH_ENDS + int.from_bytes(self._left[_LENGTH], "big")
+        data, self._left = self._left[:size], self._left[size:]
+        return None if batch is None else _LenientBatch(batch, data)
+
+
+class _LenientBatch:
+    """A batch that aiokafka reads as usual, until it meets a name it cannot read."""
+
+    def __init__(self, batch: Any, data: memoryview) -> None:
+        self._batch = batch
+        self._data = data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def __next__(self) -> Any:
+        """The marker in a control batch, which aiokafka takes like this."""
+        return next(self._batch)
+
+    def __iter__(self) -> Iterator[Any]:
+        count = 0
+        try:
+            for record in self._batch:
+                count += 1
+                yield record
+        except UnicodeDecodeError:
+            yield from islice(_leniently(self._data), count, None)
+
+
+def _leniently(data: memoryview) -> Any:
+    """The same batch for aiokafka's implementation in Python, which decodes slices of its buffer."""
+    batch: Any = _DefaultRecordBatchPy(data)
+    batch._maybe_uncompress()
+    batch._buffer = _Buffer(batch._buffer)
+    return batch
+
+
+class _Buffer(bytearray):
+    """Bytes whose slices decode to something, whatever is in them."""
+
+    def __getitem__(self, at: Any) -> Any:
+        found = super().__getitem__(at)
+        return _Buffer(found) if isinstance(at, slice) else found
+
+    def decode(self, encoding: str = "utf-8", errors: str = "replace") -> str:
+        return super().decode(encoding, errors)
