@@ -78,7 +78,9 @@ def test_an_execution_without_end_makes_no_success() -> None:
 
 def test_a_killed_attempt_overlaps_only_in_its_own_process() -> None:
     killed = run("a", end=None)
-    history = replace(good(), executions=[killed, run("a", process="q", start=3, end=4), *good().executions[1:]], kills=1)
+    history = replace(
+        good(), executions=[killed, run("a", process="q", start=3, end=4), *good().executions[1:]], kills=1
+    )
 
     assert judge(history) == []
     again = replace(history, executions=[killed, run("a", start=3, end=4), *good().executions[1:]])

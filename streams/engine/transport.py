@@ -168,7 +168,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed for
         try:
             await self._read(fetcher)
         except (asyncio.CancelledError, *self.consumer_stopped_errors):
-            raise
+            if not self.app.should_stop:  # else mode takes it for a crash, and the worker's exit status is 1
+                raise
         except BaseException as error:
             log.exception("reading failed")
             self.engine.die(f"reading failed: {error!r}")

@@ -120,6 +120,7 @@ class Group:
     def leave(self, member_id: str) -> None:
         if self.members.pop(member_id, None) is not None:
             self.rebalance(f"{member_id} left")
+            self._complete_if_all_joined()
 
     def silent(self, client: Client) -> None:
         """The process of *client* is dead or stopped: it loses its place after a while."""

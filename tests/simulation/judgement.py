@@ -187,7 +187,9 @@ def _targets(function: Function, succeeded: bool) -> Iterator[str]:
 
 
 def _add_deliveries(world: World, seen: History) -> None:
-    arrived = [f"{(record.key or b'').decode()} to {topic}" for topic in DESTINATIONS for record in _committed(world, topic)]
+    arrived = [
+        f"{(record.key or b'').decode()} to {topic}" for topic in DESTINATIONS for record in _committed(world, topic)
+    ]
     arrived += [
         f"{(record.key or b'').decode()} to chain"
         for record in _committed(world, TOPICS.invocations)
@@ -242,6 +244,10 @@ def _faults_of_state(world: World, worker: Any) -> Iterator[str]:
                     table[record.key] = record.value  # type: ignore[index]
             if table != partition.requests.open | partition.requests.ended:
                 yield f"the table of partition {number} is not what its changelog says"
-        stale = [s for s in partition.sources if partition.stable[s].offset != world.cluster.group.offsets.get(TopicPartition(*s), (0,))[0]]
+        stale = [
+            s
+            for s in partition.sources
+            if partition.stable[s].offset != world.cluster.group.offsets.get(TopicPartition(*s), (0,))[0]
+        ]
         if stale and partition.stable[stale[0]].offset >= 0:
             yield f"partition {number} believes in other committed offsets: {stale}"

@@ -168,7 +168,9 @@ class Cluster:
         self.note = note
         self.partitions = partitions
         self.weather = Weather()
-        self.logs = {(topic, number): Log(topic, number) for topic in (*topics, *others) for number in range(partitions)}
+        self.logs = {
+            (topic, number): Log(topic, number) for topic in (*topics, *others) for number in range(partitions)
+        }
         self.group = Group(self, partitions)
         self.on_append: Callable[[], None] = lambda: None
         """Called when there may be something to read."""
@@ -273,9 +275,7 @@ class Cluster:
         self.on_step(name, "produced")
         return self._misfortune()
 
-    def add_offsets(
-        self, name: str, epoch: int, offsets: Mapping[TopicPartition, Position], member: Member
-    ) -> Code:
+    def add_offsets(self, name: str, epoch: int, offsets: Mapping[TopicPartition, Position], member: Member) -> Code:
         """TxnOffsetCommit."""
         transaction = self._open(name, epoch)
         if isinstance(transaction, str):

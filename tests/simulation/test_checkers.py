@@ -99,7 +99,11 @@ def _expires_never(state: Any, command: Any, policy: Any) -> Any:
 def _busy(shape: Shape) -> None:
     """Processes die all the time."""
     rng = Random(len(shape.inputs))
-    shape.faults = [Fault("crash", 0.0, point, count, 1.0) for point in ("ended", "offsets sent", "produced") for count in (3, 9, 20)]
+    shape.faults = [
+        Fault("crash", 0.0, point, count, 1.0)
+        for point in ("ended", "offsets sent", "produced")
+        for count in (3, 9, 20)
+    ]
     shape.faults += [Fault("stop", 0.0, "offsets sent", 1 + rng.randrange(30), 20.0) for _ in range(4)]
 
 

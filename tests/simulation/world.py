@@ -136,7 +136,9 @@ class Report:
 class World:
     """One run from a seed."""
 
-    def __init__(self, seed: int, model: Model = Model(), reshape: Callable[[Shape], None] = lambda shape: None) -> None:
+    def __init__(
+        self, seed: int, model: Model = Model(), reshape: Callable[[Shape], None] = lambda shape: None
+    ) -> None:
         self.seed = seed
         self.model = model
         self.loop = VirtualLoop()
@@ -236,10 +238,15 @@ class World:
     def _is_quiet(self) -> bool:
         """Whether all is done with: no invocation waits or runs, no transaction is open, every offset is committed."""
         cluster = self.cluster
-        return not self.ledger.open and cluster.is_quiet and all(
-            cluster.group.offsets.get(TopicPartition(topic, number), (0,))[0] >= cluster.log(topic, number).high_watermark
-            for topic in (TOPICS.invocations, *TOPICS.tiers)
-            for number in range(cluster.partitions)
+        return (
+            not self.ledger.open
+            and cluster.is_quiet
+            and all(
+                cluster.group.offsets.get(TopicPartition(topic, number), (0,))[0]
+                >= cluster.log(topic, number).high_watermark
+                for topic in (TOPICS.invocations, *TOPICS.tiers)
+                for number in range(cluster.partitions)
+            )
         )
 
     def _committed(self, transaction: Transaction) -> None:
@@ -445,7 +452,7 @@ def shape(rng: Random, functions: list[Function]) -> Shape:
 
 
 def _faults(rng: Random, span_s: float) -> list[Fault]:
-    count = rng.choice((0, 1, 2, 4, 7))
+    count = rng.choice((0, 1, 2, 4, 7, 20))
     strikes: tuple[Strike, ...] = (*("crash", "stop", "rebalance") * 3, "replace", "quit", "compact")
     faults = [
         Fault(
