@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 EXIT_UNSAFE = 70
 """Exit status when the process stopped rather than risk a loss; its supervisor starts it again (EX_SOFTWARE)."""
-STUCK_AFTER_S = 1.0
+STUCK_AFTER_S = 2.0
 """A new owner waits so long for another worker's open transaction before it fences it."""
 REVOKE_DRAIN_S = 3.0
 """A revocation waits so long for what is in flight: whatever ends in time is not run again by the next owner. The whole

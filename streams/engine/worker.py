@@ -174,6 +174,7 @@ def create_app(settings: Settings) -> StreamsApp:
         worker_redirect_stdouts=False,  # a function may print
         stream_wait_empty=True,
     )
+    app.boot_strategy.enable_web = False  # `faust worker` switches it on unasked, and two would want one port
     app.engine = Engine(settings)
     app.transport = Transport(app.conf.broker_consumer, app)
     help_text = "Where every invocation stands: attempts, age, due time."

@@ -7,15 +7,13 @@ that the world did not give it.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import TopicPartition
-
 from streams.codec.envelope import read_invocation, request_id_of
-from streams.codec.errors import InputRejected
+from streams.codec.errors import InputRejected, SchemaNeeded
 from streams.codec.facts import read_facts
 from streams.codec.state import ended_at_ms
 from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, Succeeded
@@ -26,8 +24,10 @@ from streams.topics import Topics
 
 from .functions import DESTINATIONS, Run
 from .log import Log, Record, Transaction
+from .registry import codec
 
 if TYPE_CHECKING:
+    from .worker import Worker
     from .world import World
 
 TOPICS = Topics()
@@ -64,8 +64,6 @@ class Ledger:
         return self.faults + judge(history)
 
     def _add_facts(self, record: Record) -> tuple[str, tuple[Fact, ...]]:
-        from .world import codec
-
         assert record.value is not None
         read = read_facts(codec().decode(record.value)[1])
         self.facts[read.request_id] += read.facts
@@ -129,14 +127,12 @@ def _committed(world: World, topic: str) -> list[Record]:
 def _add_input(
     world: World, record: Record, produced: set[str], deadlines_ms: dict[str, float], unreadable: dict[str, Any]
 ) -> None:
-    from .world import codec
-
     try:
         invocation = read_invocation(record, record.timestamp, codec())
         function = world.functions.resolve(invocation.function, invocation.qualifier)
         if isinstance(function, str) or record.value == b"not json":
             raise InputRejected("UnknownFunction", "It cannot be run.")
-    except InputRejected:
+    except (InputRejected, SchemaNeeded):
         unreadable[request_id_of(record)] = record.value
         produced.add(request_id_of(record))
     else:
@@ -147,8 +143,6 @@ def _add_input(
 
 def _dead_letters(world: World, seen: History) -> dict[str, bytes | None]:
     """Bytes by id; those of inputs that never became invocations are terminal records, too."""
-    from .world import codec
-
     dead_letters: dict[str, bytes | None] = {}
     for record in _committed(world, TOPICS.dlq):
         assert record.value is not None
@@ -187,18 +181,17 @@ def _targets(function: Function, succeeded: bool) -> Iterator[str]:
 
 
 def _add_deliveries(world: World, seen: History) -> None:
-    arrived = [
-        f"{(record.key or b'').decode()} to {topic}" for topic in DESTINATIONS for record in _committed(world, topic)
-    ]
-    arrived += [
-        f"{(record.key or b'').decode()} to chain"
-        for record in _committed(world, TOPICS.invocations)
-        if dict(record.headers).get("depth")
-    ]
+    arrived = Counter(_delivery(record, topic) for topic in DESTINATIONS for record in _committed(world, topic))
+    links = (record for record in _committed(world, TOPICS.invocations) if dict(record.headers).get("depth"))
+    arrived.update(_delivery(record, "chain") for record in links)
     seen.delivered = set(arrived)
-    for delivery in seen.delivered:
-        if arrived.count(delivery) > 1:
-            world.ledger.faults.append(Violation("destination", delivery, f"arrived {arrived.count(delivery)} times"))
+    for delivery, count in arrived.items():
+        if count > 1:
+            world.ledger.faults.append(Violation("destination", delivery, f"arrived {count} times"))
+
+
+def _delivery(record: Record, target: str) -> str:
+    return f"{(record.key or b'').decode()} to {target}"
 
 
 # -- promises that the laws do not have ------------------------------------------------------------------------------
@@ -227,7 +220,7 @@ def _faults_of_life(facts: list[Fact]) -> Iterator[str]:
         yield f"attempts started in the order {started}"
 
 
-def _faults_of_state(world: World, worker: Any) -> Iterator[str]:
+def _faults_of_state(world: World, worker: Worker) -> Iterator[str]:
     for prepared in worker.processor._prepared.values():
         if prepared.running or prepared.long:
             yield f"{prepared.function.name} has {prepared.running} running and {prepared.long} long attempts"
@@ -237,17 +230,20 @@ def _faults_of_state(world: World, worker: Any) -> Iterator[str]:
         if partition.drift():
             yield f"partition {number} has a drift of {partition.drift()}"
         if not partition.outputs:
-            table: dict[bytes, bytes] = {}
-            for record in world.cluster.log(TOPICS.changelog, number).read(0)[0]:
-                table.pop(record.key, None)  # type: ignore[arg-type]
-                if record.value is not None:
-                    table[record.key] = record.value  # type: ignore[index]
-            if table != partition.requests.open | partition.requests.ended:
+            table = _table(world.cluster.log(TOPICS.changelog, number))
+            ended = [key for key in table if key in partition.requests.ended]
+            if table != partition.requests.open | partition.requests.ended or ended != list(partition.requests.ended):
                 yield f"the table of partition {number} is not what its changelog says"
-        stale = [
-            s
-            for s in partition.sources
-            if partition.stable[s].offset != world.cluster.group.offsets.get(TopicPartition(*s), (0,))[0]
-        ]
-        if stale and partition.stable[stale[0]].offset >= 0:
-            yield f"partition {number} believes in other committed offsets: {stale}"
+        committed = world.cluster.group.fetch(partition.sources, stable=False)
+        if committed != partition.stable:
+            yield f"partition {number} believes in other committed offsets: {partition.stable}"
+
+
+def _table(changelog: Log) -> dict[bytes | None, bytes]:
+    """What a changelog leaves, in the order of the last changes."""
+    table: dict[bytes | None, bytes] = {}
+    for record in changelog.read(0)[0]:
+        table.pop(record.key, None)
+        if record.value is not None:
+            table[record.key] = record.value
+    return table

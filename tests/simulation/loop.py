@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Literal
@@ -79,6 +80,8 @@ class Process:
 class Task(asyncio.Task[Any]):
     """A task whose place in a set does not depend on its address."""
 
+    _log_destroy_pending: bool
+
     def __init__(self, coroutine: Coroutine[Any, Any, Any], *, serial: int, **options: Any) -> None:
         self.serial = serial
         super().__init__(coroutine, **options)
@@ -89,6 +92,9 @@ class Task(asyncio.Task[Any]):
 
 class VirtualLoop(asyncio.BaseEventLoop):
     """The event loop of one world."""
+
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[Any]
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,7 +127,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if not task.done():
                 task._log_destroy_pending = False
                 with contextlib.suppress(RuntimeError, Killed):
-                    task.get_coro().close()  # type: ignore[union-attr]
+                    task.get_coro().close()
         self._tasks.clear()
         super().close()
 
@@ -141,7 +147,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if not ready:
             self._wait()
         for _ in range(len(ready)):
-            handle = ready.popleft()
+            handle: Any = ready.popleft()
             if handle._cancelled:
                 continue
             process = handle._context.get(PROCESS)

@@ -20,10 +20,11 @@ from streams.engine.commits import Committer
 from streams.engine.requests import Requests
 
 from .log import Cluster
+from .shape import Fault, Shape
 from .worker import Consumer
-from .world import Fault, Model, Shape, World
+from .world import Model, World
 
-SEEDS = 40
+SEEDS = 100
 
 
 # -- the variants ----------------------------------------------------------------------------------------------------

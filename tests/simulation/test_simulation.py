@@ -65,13 +65,12 @@ def test_hours_pass_in_no_time() -> None:
 def _told(report: Report) -> str:
     """Why the world of *report* is not in order, and how to see it again."""
     violations = [f"  {violation.law} {violation.request_id}: {violation.fault}" for violation in report.violations]
-    request_ids = {violation.request_id for violation in report.violations}
-    lines = list(report.lines(request_ids))
+    lines = list(report.lines({violation.request_id for violation in report.violations}))
     return "\n".join(
         (
             f"seed {report.seed} breaks {len(violations)} promises:",
             *violations[:20],
-            f"the last {TRACE_LINES_MAX} of {len(lines)} lines about them:",
+            "what happened to them, and to the processes (the end of it):",
             *lines[-TRACE_LINES_MAX:],
             "run it again with all lines:",
             f"  STREAMS_SIMULATION_SEED={report.seed} pytest -s tests/simulation/test_simulation.py -k replay",

@@ -53,9 +53,10 @@ class Producer:
         return self._cluster.partition_count(topic)
 
     async def _init(self, name: str) -> int:
-        while (epoch := await self._cluster.send(self._cluster.init_producer, name)) is None:
-            await asyncio.sleep(PAUSE_S)
-        return int(epoch)
+        epoch: int | None = None
+        while epoch is None:
+            epoch = await self._cluster.send(self._cluster.init_producer, name)
+        return epoch
 
     async def fence_stuck(self, prefix: str, older_ms: int) -> None:
         for name in await self._cluster.send(self._cluster.stuck, prefix, older_ms / 1000):

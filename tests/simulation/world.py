@@ -1,4 +1,4 @@
-"""A world made from one seed: a cluster, workers, their functions, what is sent to them, and everything that goes wrong.
+"""A world made from one seed: a cluster, workers, their functions, what is sent to them, and all that goes wrong.
 
 Chance has three streams, all from the seed: the shape of the world, the order of events in it, and what becomes of each
 attempt. So the same seed gives the same trace, to the last line.
@@ -9,18 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, replace
 from random import Random
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any
 
 from aiokafka import TopicPartition
 
 from streams.codec.avro import Codec, load_schemas
 from streams.core.facts import Fact
-from streams.core.model import Function
 from streams.engine.commits import Committer
 from streams.engine.effects import Effects
 from streams.engine.processor import Processor
@@ -28,44 +26,25 @@ from streams.engine.requests import Requests
 from streams.functions import Functions
 from streams.invokers import Call
 from streams.laws import Violation
-from streams.settings import Settings
 from streams.topics import Topics
 
 from .functions import DESTINATIONS, Invokers, Plan, Run, catalogue
 from .judgement import Ledger, history, verdict
-from .log import EPOCH_MS, Cluster, Transaction, Weather
+from .log import EPOCH_MS, Cluster, Transaction
 from .loop import PROCESS, Deadlock, Process, VirtualLoop
+from .registry import Registry
+from .shape import Fault, Input, Shape, shape
 from .worker import Consumer, NumberedPartition, Producer, Reader, SimulatedEngine, Worker
 
 TOPICS = Topics()
 HOURS_MAX = 100
 TURNS_MAX = 400_000
 
-POINTS = (
-    "polled",
-    "delivered",
-    "before run",
-    "after run",
-    "scheduling",
-    "offsets sent",
-    "produced",
-    "ended",
-    "recovering",
-    "acquired",
-    "revoked",
-)
-"""Where a process can be struck, besides anywhere in time."""
-
-Strike: TypeAlias = Literal["crash", "stop", "replace", "quit", "rebalance", "compact", "outage"]
-"""*stop*: nothing of a process runs for a while. *replace*: the same, and another process gets its name meanwhile."""
-
 EXPECTED_DEATHS = ("another process has this worker's name", "the outcome of a transaction is not known")
 EXPECTED_ERRORS = ("a task failed", "a transaction ended in an unknown way", "invocation ")
 
-
-@cache
-def codec() -> Codec:
-    return Codec(load_schemas())
+LIVES = ("starts", "is killed", "stops", "goes on", "dies", "exits", "drops", "fences", "outage", "generation", "logs")
+"""Lines of the trace that tell of processes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,42 +59,6 @@ class Model:
     cluster: type[Cluster] = Cluster
 
 
-class Input(NamedTuple):
-    """A record that a client sends."""
-
-    at_s: float
-    number: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...]
-
-
-class Fault(NamedTuple):
-    """Something goes wrong at a time, or when a process comes to *point* for the *count*-th time in this world."""
-
-    strike: Strike
-    at_s: float
-    point: str
-    count: int
-    lasts_s: float
-
-
-@dataclass(slots=True, kw_only=True)
-class Shape:
-    """How a world is made."""
-
-    partitions: int
-    names: list[str]
-    static: bool
-    settings: Settings
-    weather: Weather
-    unknown: float
-    forgetful: bool
-    """Finished requests are forgotten as soon as possible; then nobody sends the same request id twice."""
-    inputs: list[Input]
-    faults: list[Fault]
-
-
 @dataclass(slots=True)
 class Report:
     """What a world came to."""
@@ -126,11 +69,12 @@ class Report:
     ledger: Ledger
     statistics: Counter[str]
 
-    def lines(self, request_ids: set[str] | None = None) -> Iterator[str]:
-        """The trace to be read by a human; only what concerns *request_ids*, if given, and the processes."""
+    def lines(self, names: Collection[str] = ()) -> Iterator[str]:
+        """The trace to be read by a human; only the lives of processes and what concerns *names*, if there are any."""
         for at_s, who, what, *rest in self.trace:
-            if request_ids is None or what not in ("runs", "writes") or rest[0] in request_ids:
-                yield f"{at_s:12.4f} {who:14} {what} {' '.join(map(str, rest))}"
+            text = " ".join(map(str, rest))
+            if not names or what in LIVES or any(name in text or name == who for name in names):
+                yield f"{at_s:12.4f} {who:14} {what} {text}"
 
 
 class World:
@@ -293,11 +237,13 @@ class World:
         def begin(call: Call, plan: Plan) -> Run:
             return self._run(worker, call, plan)
 
+        registry = Registry(self.rng)
+        codec = Codec(load_schemas(), lookup=registry.fetched)
         return Processor(
             self.functions,
             Invokers(self.seed, self._clock_ms, worker.point, begin),  # type: ignore[arg-type]
-            None,
-            Effects(codec(), TOPICS, 1.0, self._locate, {}),
+            registry,  # type: ignore[arg-type]
+            Effects(codec, TOPICS, 1.0, self._locate, {}),
             worker.engine.settings.long_max,
         )
 
@@ -325,7 +271,7 @@ class World:
         """*worker* has come to a place where it may be struck."""
         self._points[name] += 1
         for fault in self._traps.get(name, ()):
-            if fault.count == self._points[name]:
+            if fault.nth == self._points[name]:
                 self._strike(worker, fault)
 
     def _step(self, transactional_id: str, step: str) -> None:
@@ -416,98 +362,12 @@ def _brief(fact: Fact) -> str:
     return type(fact).__name__ if attempt is None else f"{type(fact).__name__}/{attempt}"
 
 
-# -- shapes ----------------------------------------------------------------------------------------------------------
-
-
-def shape(rng: Random, functions: list[Function]) -> Shape:
-    """A world's shape, drawn from chance."""
-    partitions = rng.choice((1, 1, 2, 2, 3, 4))
-    names = [f"w{number}" for number in range(rng.choice((1, 2, 2, 3)))]
-    forgetful = rng.random() < 0.5
-    span_s = rng.choice((0.1, 5.0, 60.0, 200.0))
-    return Shape(
-        partitions=partitions,
-        names=names,
-        static=rng.random() < 0.4,
-        settings=Settings(
-            commit_interval_ms=rng.choice((0, 5, 100)),
-            hold_max=rng.choice((1, 3, 2_000)),
-            in_flight_max=rng.choice((2, 10, 2_000)),
-            hold_s=rng.choice((1.0, 10.0)),
-            long_max=rng.choice((1, 2, 1_000)),
-            terminal_retention_s=rng.choice((0.0, 60.0)) if forgetful else 1e9,
-            terminal_max=1 if forgetful else 10**9,
-        ),
-        weather=Weather(
-            slow=rng.choice((0.0, 0.01, 0.05)),
-            late_marker=rng.choice((0.0, 0.03, 0.2)),
-            abort=rng.choice((0.0, 0.0, 0.02, 0.2)),
-            answer_lost=rng.choice((0.0, 0.1)),
-        ),
-        unknown=rng.choice((0.0, 0.0, 0.0, 0.03)),
-        forgetful=forgetful,
-        inputs=_inputs(rng, functions, partitions, span_s, forgetful),
-        faults=_faults(rng, span_s),
-    )
-
-
-def _faults(rng: Random, span_s: float) -> list[Fault]:
-    count = rng.choice((0, 1, 2, 4, 7, 20))
-    strikes: tuple[Strike, ...] = (*("crash", "stop", "rebalance") * 3, "replace", "quit", "compact")
-    faults = [
-        Fault(
-            rng.choice(strikes),
-            10 ** rng.uniform(0.0, 3.0) if rng.random() < 0.5 else rng.random() * (span_s + 10.0),
-            rng.choice(POINTS) if rng.random() < 0.7 else "",
-            1 + int(rng.expovariate(0.1)),
-            rng.choice((0.5, 3.0, 12.0, 20.0, 45.0)),
-        )
-        for _ in range(count)
-    ]
-    if rng.random() < 0.15:
-        faults.append(Fault("outage", rng.random() * (span_s + 100.0), "", 0, rng.choice((30.0, 400.0, 8000.0))))
-    return faults
-
-
-def _inputs(rng: Random, functions: list[Function], partitions: int, span_s: float, forgetful: bool) -> list[Input]:
-    used = rng.sample(functions, rng.randint(1, 5))
-    inputs = [
-        _input(rng, number, used, rng.random() * span_s, partitions) for number in range(rng.choice((4, 10, 25, 25)))
-    ]
-    if not forgetful:
-        repeated = [sent for sent in inputs if sent.key is not None and rng.random() < 0.2]
-        inputs += [sent._replace(at_s=sent.at_s + 10 ** rng.uniform(-2.0, 2.5)) for sent in repeated]
-    return inputs
-
-
-def _input(rng: Random, number: int, functions: list[Function], at_s: float, partitions: int) -> Input:
-    function = rng.choice(functions)
-    value = b'{"number": %d}' % number
-    place = rng.randrange(partitions)
-    form = rng.random()
-    if form < 0.04:
-        bad = rng.choice((b"\x00\xff", None, b"{}", b'{"function": "none", "payload": 1}'))
-        return Input(at_s, place, None, bad, ())
-    if form < 0.08:
-        return Input(at_s, place, None, b"not json", (("function", b"a-plain"),))
-    if form < 0.2:
-        envelope = b'{"function": "%b", "payload": %b}' % (function.name.encode(), value)
-        return Input(at_s, place, None, envelope, ())
-    request_id = b"id-%d" % number
-    headers: list[tuple[str, bytes | None]] = [("function", function.name.encode()), ("request-id", request_id)]
-    if rng.random() < 0.05:
-        headers.append(("accepted-at", b"%d" % (EPOCH_MS + round(at_s * 1000) - rng.choice((1_000, 50_000, 700_000)))))
-    if rng.random() < 0.2:
-        headers.append(("delay-ms", b"%d" % rng.choice((1, 700, 5_500, 95_000, 3_700_000))))
-    return Input(at_s, place, request_id, value, tuple(headers))
-
-
 @contextmanager
 def _logs(emit: Callable[[logging.LogRecord], None]) -> Iterator[None]:
     """Take what the engine logs."""
     log = logging.getLogger("streams")
     handler = logging.Handler(logging.WARNING)
-    handler.emit = emit  # type: ignore[method-assign]
+    handler.emit = emit  # type: ignore[assignment,method-assign]
     propagate, log.propagate = log.propagate, False
     log.addHandler(handler)
     try:
