@@ -70,6 +70,14 @@ def test_a_kill_may_hide_one_execution_each() -> None:
     assert [violation.law for violation in judge(replace(history, kills=1))] == ["L4"]
 
 
+def test_a_kill_may_come_before_a_counted_attempt_runs() -> None:
+    history = good()
+    history.executions = [execution for execution in history.executions if execution.request_id != "c"]
+
+    assert {violation.law for violation in judge(history)} == {"L4"}
+    assert judge(replace(history, kills=1)) == []
+
+
 def test_an_execution_without_end_makes_no_success() -> None:
     history = replace(good(), executions=[run("a", end=None), *good().executions[1:]])
 
