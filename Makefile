@@ -31,7 +31,7 @@ test: test-fast ## everything CI runs: lint, tests, tests on a real broker
 	$(BIN)/pytest -m kafka
 
 test-fast: lint ## lint and the tests that need no broker
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
 
 lint: $(READY) ## check style and types
 	$(BIN)/ruff check

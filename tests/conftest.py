@@ -1,12 +1,21 @@
 """Fixtures for all tests."""
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import settings
 
 from streams.local.broker import Broker
+
+# Whoever starts the tests in the background may have SIGINT ignored, which every child would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A slow machine is no failure.
+settings.register_profile("streams", deadline=None)
+settings.load_profile("streams")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
