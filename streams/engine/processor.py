@@ -28,7 +28,7 @@ from streams.engine.crashpoints import reach
 from streams.engine.effects import Effects
 from streams.engine.partition import Batch, Partition, SourceRecord
 from streams.engine.work import Load, Prepared, Work
-from streams.errors import BrokerError
+from streams.errors import StreamsError
 from streams.functions import Functions
 from streams.invokers import Call, Invokers, Runner
 from streams.providers.base import InvalidEvent
@@ -150,7 +150,7 @@ class Processor:
             except AvroError as error:
                 self._reject(partition, source, record, InputRejected("UndecodableInput", str(error)))
                 return
-            except BrokerError as error:
+            except StreamsError as error:  # away, or it refuses us: the operator's to put right, the record waits
                 log.warning("waiting for the schema registry: %s", error)
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, 5.0)

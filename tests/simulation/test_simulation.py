@@ -14,7 +14,7 @@ import pytest
 
 from .world import Report, World
 
-SEEDS = int(os.environ.get("STREAMS_SIMULATION_SEEDS", "100"))
+SEEDS = int(os.environ.get("STREAMS_SIMULATION_SEEDS", "60"))
 SEED = os.environ.get("STREAMS_SIMULATION_SEED", "")
 AT_ONCE = 20
 TRACE_LINES_MAX = 300

@@ -160,6 +160,8 @@ class World:
     async def _live(self) -> None:
         await self._done
         await asyncio.sleep(80.0)  # answers that are still on their way or never arrive, requests that are forgotten
+        while not self.cluster.is_quiet:  # noqa: ASYNC110  # a late rebalance, for instance
+            await asyncio.sleep(5.0)
 
     def _send(self, sent: Input) -> None:
         self._inputs_left -= 1
