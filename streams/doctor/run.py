@@ -6,17 +6,18 @@ second Ctrl-C can skip it. On Linux the kernel would end the processes anyway (`
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import IO
+from typing import IO, Any
 
 import click
 
@@ -28,6 +29,9 @@ from streams.errors import StreamsError
 from streams.local.broker import Broker
 from streams.local.jars import KAFKA_VERSION
 from streams.settings import Settings
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Each tells us to stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +94,34 @@ def _hold(scenario: Scenario, size: Size, seed: int, settings: Settings, broker:
     _say(f"{scenario.name}: {scenario.does}; {size.invocations} invocations")
     with _cleaning_up() as stack, progress(scenario.name, size.invocations) as bar:
         stack.callback(_delete_topics, settings)
-        return run(hold(scenario, size, seed, place, bar))
+        result = run(_until_told(hold(scenario, size, seed, place, bar)))
+    if result is None:
+        raise KeyboardInterrupt
+    return result
+
+
+async def _until_told(holding: Coroutine[Any, Any, Result]) -> Result | None:
+    """The result, or None after a signal: then it was cancelled, once, however often the signal comes."""
+    task, loop = asyncio.ensure_future(holding), asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    told: list[bool] = []
+
+    def tell() -> None:
+        if not told:
+            told.append(task.cancel())
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, tell)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if told:
+            return None
+        raise
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -100,8 +131,7 @@ def _cleaning_up() -> Iterator[ExitStack]:
     try:
         yield stack
     finally:
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
         try:
             stack.close()
         finally:
