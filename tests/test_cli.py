@@ -332,12 +332,6 @@ class TestRecords:
 
 
 class TestWorker:
-    def test_without_functions_there_is_nothing_to_run(self):
-        result = streams("worker")
-
-        assert result.exit_code == 2
-        assert "no functions to run" in result.output
-
     def test_a_faulty_file_is_found_before_anything_is_connected(self, tmp_path: Path):
         (tmp_path / "streams.toml").write_text("[[function]]\nname = 3\n")
 
