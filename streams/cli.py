@@ -23,6 +23,7 @@ COMMANDS = {
     "demo": "streams.commands.demo:demo",
     "doctor": "streams.commands.doctor:doctor",
     "functions": "streams.commands.functions:functions",
+    "gateway": "streams.commands.gateway:gateway",
     "invoke": "streams.commands.invoke:invoke",
     "records": "streams.commands.records:records",
     "show": "streams.commands.show:show",
