@@ -421,7 +421,7 @@ def letter(key: str, provider: str | None) -> Read:
 
 
 def fact(request_id: str, *facts: Fact) -> Read:
-    datum = facts_datum(request_id, "arn", "fc", None, facts)
+    datum = facts_datum(request_id, "arn", "fc", None, None, facts)
     return Read("p.facts", request_id.encode(), CODEC.encode("Facts", datum))
 
 
