@@ -24,7 +24,7 @@ from streams.providers import PROVIDERS
 from streams.topics import Topics
 
 TOPICS = Topics()
-SOURCES = (TOPICS.invocations, *TOPICS.tiers)
+SOURCES = (TOPICS.invocations, TOPICS.commands, *TOPICS.tiers)
 CODEC = Codec(load_schemas())
 START_MS = 1_790_000_000_000
 
@@ -54,6 +54,8 @@ class FakeOwner:
     paused: bool = False
     failures: list[BaseException] = field(default_factory=list)
     partitions: list[Partition] = field(default_factory=list)
+    in_memory: list[Record] = field(default_factory=list)
+    """What the tiers hold."""
 
     def now_ms(self) -> int:
         return self.time_ms
@@ -66,6 +68,9 @@ class FakeOwner:
 
     def resume(self, partition: Partition) -> None:
         self.paused = False
+
+    def held(self, partition: Partition, key: bytes) -> list[Record]:
+        return [record for record in self.in_memory if record.key == key]
 
     def under_way(self) -> int:
         return sum(len(partition.running) for partition in self.partitions)
