@@ -126,7 +126,7 @@ def nothing_is_unaccounted(history: History) -> Iterator[tuple[str, str]]:
 def nothing_starts_late(history: History) -> Iterator[tuple[str, str]]:
     """L6: no execution starts after the age limit or a cancel.
 
-    A worker that was frozen may have been replaced without knowing it: then another one has seen to the cancel. So where
+    A worker that was frozen may have been replaced without knowing it, and another one has seen to the cancel. So where
     processes were killed or frozen, one that was there before the cancel may not know of it.
     """
     there_since_ms: dict[str, float] = {}
