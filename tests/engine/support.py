@@ -10,6 +10,8 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from streams.codec.avro import Codec, load_schemas
+from streams.codec.commands import cancel_headers
+from streams.codec.envelope import Invocation
 from streams.codec.facts import read_facts
 from streams.core.facts import Fact
 from streams.core.model import Function, Outcome, PythonTarget
@@ -142,6 +144,25 @@ class Bench:
         start = self.partition.delivered[source]
         records = [Record(source.topic, start + i, value, given) for i, value in enumerate(values)]
         self.processor.invocations(Batch(self.partition, source, records, start + len(records)))
+
+    def cancel(self, request_id: str, invocation: Invocation | None = None) -> None:
+        """Deliver a command of somebody who knows the *invocation*, or only its id."""
+        value = invocation.event if invocation is not None else None
+        self.command(request_id.encode(), value, cancel_headers(invocation))
+
+    def command(self, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> None:
+        """Deliver a record of `commands`."""
+        source = self.partition.sources[1]
+        start = self.partition.delivered[source]
+        record = Record(source.topic, start, value, headers, key=key)
+        self.processor.commands(Batch(self.partition, source, [record], start + 1))
+
+    def hold(self, topic: str) -> None:
+        """What was written to a retry tier is read, and waits there in memory."""
+        written = self.written(topic)
+        self.owner.in_memory += [
+            Record(topic, i, value, headers, key=key) for i, (key, value, headers) in enumerate(written)
+        ]
 
     def wake(self, topic: str) -> None:
         """Deliver everything that was written to a retry tier as if it were due."""
