@@ -112,7 +112,7 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, int, object, object]]] = {
             "Cancelled",
             1,
             {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
-            ERROR.payload,
+            {"errorMessage": "no"},
         ),
     ),
     "chain of functions cut": (
