@@ -25,7 +25,8 @@ CODEC = Codec(load_schemas())
 NOW_MS = 1_790_000_000_000
 _NAMES = ("function", "request-id", "qualifier", "accepted-at", "delay-ms", "depth", "traceparent", "ce_specversion",
           "ce_subject", "ce_id", "ce_time", "wake-at", "attempt", "executions", "failures", "throttles", "due-at",
-          "last", "last-payload", "command", "origin", "origin-key", "origin-header-x", "other", "FUNCTION")  # fmt: skip
+          "last", "last-payload", "command", "origin", "origin-key", "origin-header-x", "other",
+          "FUNCTION")  # fmt: skip
 
 
 @dataclass
