@@ -277,12 +277,3 @@ def test_the_command_says_what_is_over_and_what_is_not_known(shared: Deployment)
     assert (code, documents) == (1, [])
     assert f"{over.id} is over: it succeeded" in said
     assert f"{unknown} is not known" in said
-
-
-def test_the_command_need_not_wait_and_misses_a_worker_that_is_not_there(own: Deployment) -> None:
-    assert streams_cancel(own, "--no-wait", "id") == (0, [], "")
-
-    code, documents, said = streams_cancel(own, "--timeout", "1", "id")
-
-    assert (code, documents) == (4, [])
-    assert "No worker has taken the commands within 1 s" in said
