@@ -122,7 +122,9 @@ async def _find(settings: Settings, wanted: str, known: _Known | None) -> list[F
                 found += [entry for record in new if (entry := await _read(decoder, record, wanted))]
                 bar.update(reader.passed - shown)
                 shown = reader.passed
-    return sorted(found, key=lambda entry: (entry[0].topic != ours.facts, entry[0].partition, entry[0].offset))
+    return sorted(
+        found, key=lambda entry: (entry[0].topic != ours.facts, entry[0].topic, entry[0].partition, entry[0].offset)
+    )
 
 
 async def _read(decoder: Decoder, record: Record, wanted: str) -> Found | None:

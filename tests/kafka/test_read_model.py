@@ -6,7 +6,6 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from confluent_kafka import Producer
 from console.samples import exhausted, failed_once, succeeded
 
+from kafka.projecting import WITHIN_S, running, until
 from streams.cluster import Cluster
 from streams.codec.avro import Codec, load_schemas
 from streams.codec.facts import facts_encoder
@@ -28,7 +28,6 @@ from streams.settings import Settings
 pytestmark = pytest.mark.kafka
 
 PARTITIONS = 4
-WITHIN_S = 60.0
 NOW_MS = int(time.time() * 1000)  # what is older than a week is forgotten
 ARN = "arn:aws:lambda:us-east-1:123456789012:function:resize:$LATEST"
 CODEC = Codec(load_schemas())
@@ -134,36 +133,6 @@ async def create(settings: Settings) -> None:
 async def remove(settings: Settings) -> None:
     async with Cluster(settings) as cluster:
         await cluster.delete(settings.topics.all)
-
-
-@contextlib.contextmanager
-def running(*projectors: Projector) -> Iterator[None]:
-    """Within, *projectors* work, in a thread."""
-    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]]] = Future()
-
-    async def work() -> None:
-        tasks = asyncio.gather(*(projector.run() for projector in projectors))
-        started.set_result((asyncio.get_running_loop(), tasks))
-        with contextlib.suppress(asyncio.CancelledError):
-            await tasks
-
-    with ThreadPoolExecutor(1) as thread:
-        ended = thread.submit(asyncio.run, work())
-        loop, tasks = started.result(WITHIN_S)
-        try:
-            yield
-            assert not ended.done()
-        finally:
-            with contextlib.suppress(RuntimeError):  # it has ended by itself
-                loop.call_soon_threadsafe(tasks.cancel)
-        ended.result(WITHIN_S)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WITHIN_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_what_is_committed_is_projected_and_what_is_aborted_is_not(log: Log):
