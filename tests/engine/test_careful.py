@@ -97,6 +97,7 @@ async def test_several_suspects_run_one_after_the_other() -> None:
     bench.produce(b"{}", b"{}", b"{}", function="f")
     await bench.settled()
     bench.processor._prepared.clear()
+    bench.processor._runners.clear()
     bench.processor._invokers.handler = count  # type: ignore[attr-defined]
     bench.die_and_take_over()
     await bench.settled()

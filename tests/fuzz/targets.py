@@ -17,7 +17,7 @@ from streams.codec.journal import read_journal
 from streams.codec.retry import read_retry, wake_at_ms
 from streams.codec.state import StateError, ended_at_ms, unpack
 from streams.errors import ConfigurationError
-from streams.functions import _Reader
+from streams.functions.file import _Reader
 from streams.providers import PROVIDERS
 from streams.providers.base import InvalidEvent
 
