@@ -11,10 +11,12 @@ SCENARIOS: dict[str, Scenario] = {
         workers.KILL,
         workers.STORM,
         broker.BROKER,
+        broker.OUTAGE,
         workers.PAUSE,
         crashes.CRASH,
         network.NETWORK,
         inputs.POISON,
+        inputs.CULPRIT,
         soak.SOAK,
     )
 }
