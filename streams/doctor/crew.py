@@ -157,7 +157,7 @@ class Crew:
         if slot.is_wanted and time.monotonic() >= slot.start_at:
             self.start(slot.number)
 
-    async def ready(self, *numbers: int, within_s: float = 60.0) -> None:
+    async def ready(self, *numbers: int, within_s: float = 180.0) -> None:
         """Wait until these workers have partitions and know their state. Raises `CrewFailed`."""
         deadline = time.monotonic() + within_s
         async with ClientSession(timeout=_ANSWER) as session:

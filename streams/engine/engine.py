@@ -22,6 +22,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from typing import Any, NoReturn
 
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 from streams.codec.journal import is_journal
 from streams.engine.commits import Committer
@@ -115,7 +116,10 @@ class Engine:
 
     async def start(self) -> None:
         """Fence whoever held our name before, and begin to commit."""
-        await self.producer.start((*self.sources, self.topics.changelog, *self.output_topics))
+        try:
+            await self.producer.start((*self.sources, self.topics.changelog, *self.output_topics))
+        except (TimeoutError, KafkaError) as error:
+            self.die(f"the broker is away, or in trouble: {error}")
         self.background(self.committer.run())
         self.background(self._forget_ended())
 
