@@ -44,7 +44,7 @@ def test_faults_come_in_order_within_the_load_and_strike_somebody(scenario: Scen
     assert all(strike.after < size.invocations and strike.slot < size.workers for strike in plan)
 
 
-@pytest.mark.parametrize("name", ["kill", "broker", "outage", "pause", "network"])
+@pytest.mark.parametrize("name", ["kill", "broker", "outage", "pause", "network", "mayhem"])
 def test_there_are_as_many_faults_as_asked_for(name: str) -> None:
     scenario = SCENARIOS[name]
 

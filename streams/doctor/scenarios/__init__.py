@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.doctor.scenarios import broker, crashes, inputs, network, soak, workers
+from streams.doctor.scenarios import broker, crashes, inputs, mayhem, network, soak, workers
 from streams.doctor.trial import Scenario
 
 SCENARIOS: dict[str, Scenario] = {
@@ -17,6 +17,7 @@ SCENARIOS: dict[str, Scenario] = {
         network.NETWORK,
         inputs.POISON,
         inputs.CULPRIT,
+        mayhem.MAYHEM,
         soak.SOAK,
     )
 }
