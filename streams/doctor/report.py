@@ -69,7 +69,8 @@ class Report(NamedTuple):
 
 def table(report: Report) -> str:
     """The results, a row each."""
-    return columns([HEAD, *map(_row, report.results)])
+    notes = [f"{result.scenario}: {result.notes}" for result in report.results if result.notes]
+    return "\n".join((columns([HEAD, *map(_row, report.results)]), *notes))
 
 
 def _row(result: Result) -> list[str]:
@@ -130,6 +131,7 @@ def json_line(result: Result, options: Options, kafka: str | None) -> str:
         "time_to_resume_s": result.resume_s,
         "first_outcome_s": result.first_outcome_s,
         "took_s": round(result.took_s, 1),
+        "notes": result.notes,
         "verdict": "broken" if figures.violations else "ok",
         "violations": [violation._asdict() for violation in figures.violations[:VIOLATIONS_IN_JSON]],
         "versions": versions(kafka),

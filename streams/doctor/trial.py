@@ -124,6 +124,8 @@ class Trial:
         """Times that a worker was interrupted while it may have been running functions."""
         self.first_outcome_s: float | None = None
         """The longest that a broker was back before something new had an outcome."""
+        self.notes = ""
+        """What else was measured."""
         self._ended: set[str] = set()
 
     def struck(self, workers: int = 1) -> None:
@@ -177,6 +179,8 @@ class Result(NamedTuple):
     """The longest that a broker was back before something new had an outcome; None if none was away."""
     took_s: float
     unacknowledged: int
+    notes: str = ""
+    """What else was measured."""
 
 
 async def hold(scenario: Scenario, size: Size, seed: int, place: Place, bar: Bar) -> Result:
@@ -205,6 +209,7 @@ async def hold(scenario: Scenario, size: Size, seed: int, place: Place, bar: Bar
         trial.first_outcome_s,
         time.monotonic() - began,
         trial.load.unacknowledged,
+        trial.notes,
     )
 
 
