@@ -11,7 +11,7 @@ from streams.cluster import Topic
 from streams.commands.reading import Reader, Record, partitions_of
 from streams.settings import Settings
 
-STALLED_S = 90.0
+STALLED_S = 180.0
 """What has not ended when nothing has ended for so long is lost."""
 
 
@@ -95,6 +95,7 @@ class Watch:
 
     async def all_ended(self, expected: Callable[[], Iterable[str]]) -> bool:
         """Wait until all that is *expected* has ended; False when nothing more seems to come."""
+        self._moved_at = time.monotonic()  # there may have been no broker until now
         while not self.ended.issuperset(expected()):
             if time.monotonic() - self._moved_at > STALLED_S:
                 return False
