@@ -44,8 +44,9 @@ REVOKE_DRAIN_S = 3.0
 group waits with us, so not for long, and not for long attempts, which are in the journal."""
 REVOKE_FLUSH_S = 3.0
 """A revocation waits so long for the last commit."""
-TRANSACTION_TIMEOUT_MS = 30_000
-"""A longer transaction is aborted by the broker and its worker exits. A dead worker's is fenced sooner."""
+TRANSACTION_TIMEOUT_MS = 300_000
+"""A longer transaction is aborted by the broker and its worker exits: so it outlives a broker that is away for minutes.
+A dead worker's is fenced by whoever takes its name or its partitions; only when nobody does, readers wait so long."""
 CLEAN = "~"
 """Ends the metadata of offsets that were committed by a worker letting go in good order."""
 
