@@ -319,12 +319,14 @@ async def _read(made: Bench, count: int) -> tuple[float, float]:
 
     wall, cpu = time.perf_counter(), time.process_time()
     async with StateReader(made.settings.kafka(), [made.topics.changelog]) as reader:
-        tables: dict[TopicPartition, dict[bytes, bytes]] = {
-            TopicPartition(made.topics.changelog, number): {} for number in range(PARTITIONS)
-        }
-        assert await reader.read(tables, nobody_waits) == count
-    for table in tables.values():
-        Requests().restore(table, {})
+        changelogs = [TopicPartition(made.topics.changelog, number) for number in range(PARTITIONS)]
+        read, kept = 0, []
+        async for _, table, records in reader.tables(changelogs, nobody_waits):
+            requests = Requests()
+            requests.restore(table, {})
+            kept.append(requests)
+            read += records
+        assert read == count == sum(map(len, kept))
     return time.perf_counter() - wall, time.process_time() - cpu
 
 

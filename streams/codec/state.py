@@ -45,9 +45,14 @@ def unpack(data: bytes) -> State:
     return State(_STATUSES[code], attempt, executions, failures, throttles, accepted_at_ms, due_at_ms)
 
 
+def is_over(data: bytes) -> bool:
+    """Whether the invocation whose packed state is *data* has ended. Cheaper than `unpack`."""
+    return data[1] in _OVER
+
+
 def ended_at_ms(data: bytes) -> int | None:
     """When the invocation whose packed state is *data* ended; None while it has not. Cheaper than `unpack`."""
-    return int.from_bytes(data[22:30], "big") if data[1] in _OVER else None
+    return int.from_bytes(data[22:30], "big") if is_over(data) else None
 
 
 def _fault(data: bytes) -> str:

@@ -164,7 +164,7 @@ class Partition:
 
     def drift(self) -> int:
         """Known less waiting, running and ended: 0, or something was lost or made up."""
-        started = sum(key not in self.requests.open for key in (*self.running, *self.held))
+        started = sum(not self.requests.is_open(key) for key in (*self.running, *self.held))
         return self.known - started - len(self.requests)
 
     def is_busy(self, key: bytes) -> bool:

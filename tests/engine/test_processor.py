@@ -157,7 +157,7 @@ async def test_a_long_attempt_lets_go_of_its_offset_and_ends_once() -> None:
     await bench.settled()
     assert len(bench.records("aws.success")) == 1
     assert [type(fact) for fact in bench.facts()] == [Accepted, AttemptStarted, Succeeded]
-    assert not bench.partition.requests.open
+    assert not bench.partition.requests.open_count
 
 
 async def test_a_short_attempt_is_not_journaled() -> None:
@@ -167,7 +167,7 @@ async def test_a_short_attempt_is_not_journaled() -> None:
 
     bench.processor.careful.journal(bench.partition, START_MS)
 
-    assert not bench.partition.requests.open
+    assert not bench.partition.requests.open_count
 
 
 async def test_the_next_owner_runs_a_journaled_attempt_again() -> None:
@@ -188,7 +188,7 @@ async def test_the_next_owner_runs_a_journaled_attempt_again() -> None:
     assert [call.attempt for call in gate.calls] == [1, 1]
     [record] = bench.records("aws.success")
     assert record["requestPayload"] == b'{"a":1}'
-    assert not bench.partition.requests.open
+    assert not bench.partition.requests.open_count
 
 
 async def test_a_journaled_attempt_that_is_too_old_expires_instead() -> None:
