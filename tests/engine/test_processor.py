@@ -305,6 +305,24 @@ async def test_reading_pauses_while_too_many_bytes_are_in_flight() -> None:
 
     gate.open.set()
     await bench.settled()
-    bench.partition.committed(1, 101)
+    bench.commit()
     assert not bench.owner.paused
     assert bench.partition.in_flight_bytes == bench.partition.uncommitted_bytes == 0
+
+
+async def test_reading_pauses_while_too_many_bytes_of_effects_wait_to_be_committed() -> None:
+    async def answer_at_length(call: Call) -> Outcome:
+        return Outcome("returned", 200, b'"%b"' % (b"x" * 10_000))
+
+    bench = Bench(answer_at_length)
+    bench.partition.in_flight_bytes_max = 10_000
+
+    bench.produce(b"{}", function="f", request_id="id-1")
+    await bench.settled()
+    bench.produce(b"{}", function="f", request_id="id-2")
+    assert bench.owner.paused
+
+    await bench.settled()
+    bench.commit()
+    assert not bench.owner.paused
+    assert bench.partition.uncommitted_bytes == 0
