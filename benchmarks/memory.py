@@ -239,14 +239,15 @@ def parked(broker: str, count: int = 1_000_000, due_per_s: int = 500, seconds: f
         time.sleep(5)
         idle_mb = worker.rss_mb()
         worker.close()
-        first_due_ms = int(time.time() * 1000) + 40_000 + count // 20
+        first_due_ms = int(time.time() * 1000) + 40_000 + count // 10
         _park(made, count, first_due_ms, due_per_s)
         ready_before_s = first_due_ms / 1000 - time.time()
         worker = made.worker()
         worker.ready()
         ready_mb, peak_mb = worker.rss_mb(), worker.rss_mb(peak=True)
         print(f"loaded {ready_before_s:.0f} s before the first is due; {worker.acquisition()}", file=sys.stderr)
-        time.sleep(max(0.0, first_due_ms / 1000 - time.time()))
+        assert time.time() < first_due_ms / 1000, "too slow: retries fell due before the worker was ready"
+        time.sleep(first_due_ms / 1000 - time.time())
         waiting_mb = worker.rss_mb()
         before = worker.cpu_s()
         noise_ms = _noise_ms(seconds)
