@@ -215,13 +215,18 @@ def idle(broker: str, seconds: float = 30.0) -> dict[str, float]:
         producer.flush()
         worker = made.worker()
         until(lambda: consumer.consume(1, 0.01))
-        first_s = time.monotonic() - worker.started
+        first_s, first_cpu_s = time.monotonic() - worker.started, worker.cpu_s()
         consumer.close()
         time.sleep(5)
         before = worker.cpu_s()
         time.sleep(seconds)
         cpu = (worker.cpu_s() - before) / seconds
-        return {"rss_mb": worker.rss_mb(), "cpu_percent": 100 * cpu, "first_invocation_s": first_s}
+        return {
+            "rss_mb": worker.rss_mb(),
+            "cpu_percent": 100 * cpu,
+            "first_invocation_s": first_s,
+            "first_invocation_cpu_s": first_cpu_s,
+        }
 
 
 def _state(accepted_ms: int, due_ms: int) -> State:
