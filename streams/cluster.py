@@ -56,6 +56,7 @@ def wanted(topics: Topics, destinations: Iterable[str] = ()) -> dict[str, dict[s
     configs[topics.changelog] = _STATE
     configs |= dict.fromkeys((*topics.records, topics.facts), _HISTORY)
     configs[topics.dlq] = _DEAD
+    configs[topics.functions] = _STATE
     configs |= dict.fromkeys(destinations, _HISTORY)
     return {
         name: {_SIZE: str(RECORD_BYTES_MAX), **{key: str(value) for key, value in config.items()}}
@@ -110,10 +111,10 @@ class Cluster:
         """Make what is missing; what exists is left alone. Returns the names of topics that were made."""
         existing = await self.topics()
         settings = self.settings
-        counts = Counter(existing[name].partitions for name in topics.all if name in existing)
+        counts = Counter(existing[name].partitions for name in topics.partitioned if name in existing)
         partitions = counts.most_common(1)[0][0] if counts else settings.partitions  # fit what is there already
         new = [
-            NewTopic(name, partitions, settings.replication, topic_configs=config)
+            NewTopic(name, 1 if name == topics.functions else partitions, settings.replication, topic_configs=config)
             for name, config in wanted(topics, destinations).items()
             if name not in existing
         ]
@@ -138,7 +139,7 @@ def fault(topics: Topics, existing: Mapping[str, Topic], destinations: Iterable[
         names = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
         return f"{len(missing)} topics are missing ({names}): run `streams topics create`"
     by_count: dict[int, list[str]] = {}
-    for name in topics.all:
+    for name in topics.partitioned:
         by_count.setdefault(existing[name].partitions, []).append(name)
     if len(by_count) == 1:
         return None

@@ -10,6 +10,7 @@ INVOCATIONS = "invocations"
 COMMANDS = "commands"
 DLQ = "dlq"
 FACTS = "facts"
+FUNCTIONS = "functions"
 RECORD_TOPICS = tuple(f"{cloud}.{end}" for cloud in ("aws", "fc", "functiongraph") for end in ("success", "failure"))
 
 
@@ -45,6 +46,11 @@ class Topics:
         return self.name(FACTS)
 
     @property
+    def functions(self) -> str:
+        """What the APIs say of functions: one partition, compacted."""
+        return self.name(FUNCTIONS)
+
+    @property
     def changelog(self) -> str:
         """Changelog of the table `requests`, as Faust names it."""
         return f"{self.app_id}-requests-changelog"
@@ -64,5 +70,10 @@ class Topics:
         return (self.invocations, self.commands, *self.tiers, self.changelog)
 
     @property
-    def all(self) -> tuple[str, ...]:
+    def partitioned(self) -> tuple[str, ...]:
+        """Topics that have the partition count of the installation: a worker writes to its own number of each."""
         return (*self.copartitioned, *self.records, self.dlq, self.facts)
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (*self.partitioned, self.functions)

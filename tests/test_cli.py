@@ -53,6 +53,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("BROKER", "PREFIX", "CONFIG", "WORKER_NAME", "PARTITIONS"):
         monkeypatch.delenv(f"STREAMS_{name}", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 
@@ -166,6 +167,14 @@ class TestPrecedence:
         )
 
         assert settings == Settings(broker="o:1", prefix="", config=Path("o.toml"))
+
+    def test_the_read_model_is_a_file_of_the_prefix_in_the_state_folder_unless_one_is_named(self):
+        usual = settings_of("--prefix", "p.", STREAMS_STATE="/s").read_model_url()
+        named = settings_of(STREAMS_STATE="/s", STREAMS_READ_MODEL="postgresql://u:secret@h/d")
+
+        assert usual == "/s/p.read-model.db"
+        assert named.read_model_url() == "postgresql://u:secret@h/d"
+        assert "secret" not in repr(named)
 
     def test_a_setting_that_is_no_number_is_an_error_of_ours(self):
         result = streams("topics", "list", STREAMS_PARTITIONS="many")
@@ -346,12 +355,6 @@ class TestRecords:
 
 
 class TestWorker:
-    def test_without_functions_there_is_nothing_to_run(self):
-        result = streams("worker")
-
-        assert result.exit_code == 2
-        assert "no functions to run" in result.output
-
     def test_a_faulty_file_is_found_before_anything_is_connected(self, tmp_path: Path):
         (tmp_path / "streams.toml").write_text("[[function]]\nname = 3\n")
 
@@ -441,7 +444,7 @@ def letter(key: str, provider: str | None) -> Read:
 
 
 def fact(request_id: str, *facts: Fact) -> Read:
-    datum = facts_datum(request_id, "arn", "fc", None, facts)
+    datum = facts_datum(request_id, "arn", "fc", None, None, facts)
     return Read("p.facts", request_id.encode(), CODEC.encode("Facts", datum))
 
 

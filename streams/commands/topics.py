@@ -56,7 +56,7 @@ def create(settings: Settings, partitions: int | None, replication: int | None) 
     destinations = load_functions(settings.functions_file()).kafka_topics()
     made, existing = run(_create(settings, destinations))
     if made:
-        counts = sorted({existing[name].partitions for name in made if name in existing})
+        counts = sorted({existing[name].partitions for name in made if name != settings.topics.functions} or {1})
         what = "1 topic" if len(made) == 1 else f"{len(made)} topics"
         click.echo(f"Made {what} with {' or '.join(map(str, counts))} partitions.")
     else:

@@ -107,7 +107,14 @@ class FunctionDestination:
     reference: str
 
 
-Destination: TypeAlias = KafkaDestination | FunctionDestination
+@dataclass(frozen=True, slots=True)
+class ServiceDestination:
+    """A service outside Kafka, by its provider's address. Nothing delivers there: what should go is a dead letter."""
+
+    address: str
+
+
+Destination: TypeAlias = KafkaDestination | FunctionDestination | ServiceDestination
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +137,7 @@ class Function:
     """At most so many attempts at once; None: no limit of its own; 0: never run."""
     on_success: Destination | None = None
     on_failure: Destination | None = None
-    dead_letter: KafkaDestination | None = None
+    dead_letter: KafkaDestination | ServiceDestination | None = None
     """Gets the event itself, byte for byte (AWS DeadLetterConfig)."""
     records: RecordsKept = "all"
 

@@ -21,7 +21,7 @@ from streams.codec.retry import Origin, retry_headers
 from streams.codec.state import pack
 from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, RetryScheduled, Succeeded
 from streams.core.lifecycle import State
-from streams.core.model import Destination, Ended, Function, FunctionDestination, KafkaDestination
+from streams.core.model import Destination, Ended, Function, FunctionDestination, KafkaDestination, ServiceDestination
 from streams.core.tiers import wake_at_ms
 from streams.engine.partition import Partition
 from streams.engine.transaction import Headers
@@ -94,12 +94,13 @@ class Effects:
 
     def facts(self, work: Work) -> None:
         """Write what has happened to *work* since the last time."""
-        function, invocation = work.prepared.function, work.invocation
+        function, invocation, facts = work.prepared.function, work.invocation, work.facts
+        offset = work.record.offset if facts and isinstance(facts[0], Accepted) else None
         value = self._encode_facts(
-            invocation.request_id, function.resource, function.provider, invocation.traceparent, work.facts
+            invocation.request_id, function.resource, function.provider, invocation.traceparent, offset, facts
         )
         work.partition.emit(self.topics.facts, work.key, value)
-        for fact in work.facts:
+        for fact in facts:
             self.counters[_COUNTED[type(fact)], function.provider] += 1
         work.facts = []
 
@@ -156,11 +157,20 @@ class Effects:
                 if work.invocation.traceparent is not None:
                     link.append(("traceparent", work.invocation.traceparent.encode()))
                 work.partition.emit(self.topics.invocations, work.key, document, link)
+            case ServiceDestination():
+                self._undeliverable(work, ended, destination)
             case _:
                 assert_never(destination)
 
-    def _send_to_queue(self, work: Work, ended: Ended, queue: KafkaDestination) -> None:
+    def _undeliverable(self, work: Work, ended: Ended, destination: ServiceDestination) -> None:
+        fault = f"This version delivers to Kafka topics and functions, and not to {destination.address}."
+        self._dead_letter(work, ended, "DestinationDeliveryFailed", fault)
+
+    def _send_to_queue(self, work: Work, ended: Ended, queue: KafkaDestination | ServiceDestination) -> None:
         """Send the event itself, with AWS's message attributes as headers."""
+        if isinstance(queue, ServiceDestination):
+            self._undeliverable(work, ended, queue)
+            return
         reason = work.prepared.provider.dead_letter_reason(ended)
         headers: Headers = [("RequestID", ended.request_id.encode()), ("ErrorMessage", reason.error_message.encode())]
         if reason.error_code is not None:

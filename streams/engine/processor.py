@@ -56,8 +56,17 @@ class Processor:
         self._registry = registry
         self._long_max = long_max  # journaled attempts of one function before more of its invocations are parked
         self._prepared: dict[tuple[str, str | None], Prepared] = {}  # by what an invocation calls it
+        self._runners: dict[str, tuple[Function, Runner]] = {}  # by resource
         self._loads: defaultdict[tuple[str, str], Load] = defaultdict(Load)  # by provider and name
         self._share = 1.0
+
+    def configure(self, functions: Functions) -> None:
+        """From now on, these are the functions. What is under way ends as it began."""
+        self.functions = functions
+        self._prepared.clear()
+        resources = {function.resource for function in functions}
+        for resource in self._runners.keys() - resources:
+            self._invokers.release(self._runners.pop(resource)[1])
 
     def set_share(self, share: float) -> None:
         """This worker owns *share* of all partitions, and gets that share of every reserved concurrency."""
@@ -224,9 +233,20 @@ class Processor:
         """*function*, prepared once, whatever it is called: an invocation's name for it and a retry's ARN are one."""
         own_name = function.resource, None
         if own_name not in self._prepared:
-            run = self._invokers.prepare(function, self.functions.provider(function.provider))
-            self._prepared[own_name] = self._ready(function, run)
+            self._prepared[own_name] = self._ready(function, self._runner(function))
         return self._prepared[own_name]
+
+    def _runner(self, function: Function) -> Runner:
+        """What runs *function*: what ran it before it was configured anew, unless that changed how it is run."""
+        before = self._runners.get(function.resource)
+        if before is not None:
+            known, run = before
+            if (known.target, known.timeout_ms) == (function.target, function.timeout_ms):
+                return run
+            self._invokers.release(run)
+        run = self._invokers.prepare(function, self.functions.provider(function.provider))
+        self._runners[function.resource] = function, run
+        return run
 
     def _ready(self, function: Function, run: Runner | None) -> Prepared:
         provider = self.functions.provider(function.provider)

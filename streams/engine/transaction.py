@@ -118,9 +118,17 @@ class TransactionalProducer:
         if self._client is not None:
             await self._client.close()
 
+    async def add_topics(self, topics: Iterable[str]) -> None:
+        """Learn of more topics that are written to."""
+        for topic in topics:
+            await self._client.add_topic(topic)
+
     def partition_count(self, topic: str) -> int:
-        """Partitions of *topic* in the latest metadata; 0 when it is not known."""
-        return len(self._client.cluster.partitions_for_topic(topic) or ())
+        """Partitions of *topic* in the latest metadata; 0 when it is not known, and then it is asked for again."""
+        partitions = self._client.cluster.partitions_for_topic(topic)
+        if not partitions:
+            self._client.force_metadata_update()
+        return len(partitions or ())
 
     async def _require_transactions(self) -> None:
         """Refuse a cluster that does not speak transaction version 2."""

@@ -7,6 +7,7 @@ import asyncio
 from streams.core.facts import Accepted, AttemptStarted, RetryScheduled, Succeeded
 from streams.core.lifecycle import PARK_MS
 from streams.core.model import KafkaDestination, Outcome
+from streams.functions import Functions
 from streams.invokers import Call
 
 from .support import START_MS, TOPICS, Bench, function
@@ -56,6 +57,19 @@ async def test_a_failure_waits_in_the_tier_of_its_delay() -> None:
     assert len(bench.written("retry.60s")) == 1
     assert not bench.records("aws.failure")
     assert bench.partition.watermark(bench.partition.sources[0]) == 1
+
+
+async def test_facts_say_where_an_accepted_invocation_is_and_later_ones_do_not() -> None:
+    bench = Bench(fail)
+    bench.produce(b"no envelope")
+    bench.produce(b"{}", function="f", request_id="id-1")
+    await bench.settled()
+
+    bench.owner.time_ms += 60_000
+    bench.wake("retry.60s")
+    await bench.settled()
+
+    assert [datum["offset"] for datum in bench.records(TOPICS.facts)] == [1, None]
 
 
 async def test_a_tier_that_is_shorter_than_the_delay_hands_on_to_the_next() -> None:
@@ -308,3 +322,29 @@ async def test_reading_pauses_while_too_many_bytes_are_in_flight() -> None:
     bench.partition.committed(1, 101)
     assert not bench.owner.paused
     assert bench.partition.in_flight_bytes == bench.partition.uncommitted_bytes == 0
+
+
+async def test_a_function_configured_anew_runs_by_its_new_rules_from_the_next_attempt_on() -> None:
+    gate = Gate()
+    bench = Bench(gate)
+    bench.produce(b"1", function="f", request_id="before")
+    await bench.settled()
+
+    bench.processor.configure(Functions([function(on_success=KafkaDestination("done"))]))
+    bench.produce(b"2", function="f", request_id="after")
+    await bench.settled()
+    gate.open.set()
+    await bench.settled()
+
+    assert [call.request_id for call in gate.calls] == ["before", "after"]
+    assert [key for key, _, _ in bench.written("done")] == [b"after"], "what is under way ends as it began"
+
+
+async def test_a_function_that_is_gone_is_unknown_from_the_next_record_on() -> None:
+    bench = Bench(succeed)
+
+    bench.processor.configure(Functions())
+    bench.produce(b"1", function="f")
+    await bench.settled()
+
+    assert [letter["reason"] for letter in bench.records("dlq")] == ["UnknownFunction"]

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from streams.core.model import Function, FunctionDestination, HttpTarget, KafkaDestination, PythonTarget
 from streams.errors import ConfigurationError
-from streams.functions import CACHE_MAX, Functions, _Reader, load_functions
+from streams.functions import Functions, load_functions
+from streams.functions.catalogue import CACHE_MAX
+from streams.functions.file import _Reader
 from streams.providers import PROVIDERS
 
 HANDLERS = """
