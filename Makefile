@@ -43,7 +43,7 @@ format: $(READY) ## rewrite the sources in house style
 	$(BIN)/ruff format
 
 lock: $(VENV)/.uv ## refresh requirements.lock after a change of dependencies (delete it first to upgrade all)
-	@$(UV_ENV); $(COMPILE) --extra dev --extra local pyproject.toml -o requirements.lock
+	@$(UV_ENV); $(COMPILE) --extra dev --extra local --extra postgresql pyproject.toml -o requirements.lock
 
 clean: ## remove the environment and all caches of this checkout
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -53,6 +53,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("BROKER", "PREFIX", "CONFIG", "WORKER_NAME", "PARTITIONS"):
         monkeypatch.delenv(f"STREAMS_{name}", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 
@@ -421,7 +422,7 @@ def letter(key: str, provider: str | None) -> Read:
 
 
 def fact(request_id: str, *facts: Fact) -> Read:
-    datum = facts_datum(request_id, "arn", "fc", None, facts)
+    datum = facts_datum(request_id, "arn", "fc", None, None, facts)
     return Read("p.facts", request_id.encode(), CODEC.encode("Facts", datum))
 
 

@@ -88,12 +88,13 @@ class Effects:
 
     def facts(self, work: Work) -> None:
         """Write what has happened to *work* since the last time."""
-        function, invocation = work.prepared.function, work.invocation
+        function, invocation, facts = work.prepared.function, work.invocation, work.facts
+        offset = work.record.offset if facts and isinstance(facts[0], Accepted) else None
         value = self._encode_facts(
-            invocation.request_id, function.resource, function.provider, invocation.traceparent, work.facts
+            invocation.request_id, function.resource, function.provider, invocation.traceparent, offset, facts
         )
         work.partition.emit(self.topics.facts, work.key, value)
-        for fact in work.facts:
+        for fact in facts:
             self.counters[_COUNTED[type(fact)], function.provider] += 1
         work.facts = []
 

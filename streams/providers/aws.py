@@ -157,6 +157,10 @@ class Aws:
     def resource(self, name: str, qualifier: str) -> str:
         return f"arn:{self.partition}:lambda:{self.region}:{self.account}:function:{name}:{qualifier}"
 
+    def parse_resource(self, resource: str) -> Reference | None:
+        match = _ARN.fullmatch(resource)
+        return None if match is None else _reference(match)
+
     def parse_reference(self, text: str) -> Reference | None:
         """``name``, ``account:function:name`` or a full ARN, each with or without ``:qualifier`` [D].
 

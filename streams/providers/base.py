@@ -71,6 +71,12 @@ class Provider(Protocol):
     def resource(self, name: str, qualifier: str) -> str:
         """The qualified ARN or URN of a function as this provider's records show it."""
 
+    def parse_resource(self, resource: str) -> Reference | None:
+        """The function that *resource* names, of whatever account or region: the way back from `resource`.
+
+        None when *resource* is not an ARN or URN of this provider.
+        """
+
     def parse_reference(self, text: str) -> Reference | None:
         """A full or partial ARN/URN, or ``name:qualifier``, of this provider; None when *text* is not one."""
 

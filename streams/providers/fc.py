@@ -132,6 +132,9 @@ class FunctionCompute:
         suffix = "" if qualifier == self.latest else f"{self.qualifier_separator}{qualifier}"
         return f"acs:fc:{self.region}:{self.account}:functions/{name}{suffix}"
 
+    def parse_resource(self, resource: str) -> Reference | None:
+        return _reference(_ARN.fullmatch(resource))
+
     def parse_reference(self, text: str) -> Reference | None:
         """An ARN, ``name`` or ``name:qualifier``, where a 2.0 name is ``service/function`` or ``service.q/function``.
 

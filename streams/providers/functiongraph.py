@@ -144,6 +144,9 @@ class FunctionGraph:
     def resource(self, name: str, qualifier: str) -> str:
         return f"urn:fss:{self.region}:{self.project_id}:function:{self.package}:{name}:{qualifier}"
 
+    def parse_resource(self, resource: str) -> Reference | None:
+        return _reference(_URN.fullmatch(resource))
+
     def parse_reference(self, text: str) -> Reference | None:
         """``name``, ``name:version`` or a URN with or without version; None for another region, project or package."""
         return self.parse_destination(text) or _reference(_SHORT.fullmatch(text))

@@ -119,7 +119,7 @@ def aws(request_id: str, condition: str = "Success", event: bytes = b'{ "n" : 1 
 
 
 def facts(request_id: str, *facts: Fact) -> bytes:
-    return CODEC.encode("Facts", facts_datum(request_id, "arn:…:resize:$LATEST", "aws", None, facts))
+    return CODEC.encode("Facts", facts_datum(request_id, "arn:…:resize:$LATEST", "aws", None, 7, facts))
 
 
 # topics
