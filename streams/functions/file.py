@@ -385,7 +385,7 @@ def _destination(table: _Table, key: str, provider: Provider) -> Destination | N
     address = table.text(key)
     if address is None:
         return None
-    topic = _kafka_topic(address)
+    topic = kafka_topic(address)
     if topic is not None:
         return KafkaDestination(topic)
     if provider.parse_destination(address) is not None:
@@ -401,7 +401,7 @@ def _dead_letter(table: _Table) -> KafkaDestination | ServiceDestination | None:
     address = table.text("dead_letter")
     if address is None:
         return None
-    topic = _kafka_topic(address)
+    topic = kafka_topic(address)
     if topic is not None:
         return KafkaDestination(topic)
     if table.lenient:
@@ -410,7 +410,7 @@ def _dead_letter(table: _Table) -> KafkaDestination | ServiceDestination | None:
     return None
 
 
-def _kafka_topic(address: str) -> str | None:
+def kafka_topic(address: str) -> str | None:
     """The topic in ``kafka://topic``; None for anything else, and for a name that no topic can have."""
     topic = address.removeprefix("kafka://")
     return topic if topic != address and _TOPIC.fullmatch(topic) else None
