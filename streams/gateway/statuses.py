@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from streams.console.store import InvocationStatus, Page, Query, ReadModel
 from streams.core.facts import Fact
@@ -16,19 +17,24 @@ LOOK_EVERY_S = 0.05
 REMEMBERED = 20_000
 """So many of the invocations that this gateway accepted last are known to it before any worker has read them."""
 
+_Accepted: TypeAlias = tuple[Function, int, int, int]
+"""The function, partition and offset on `invocations`, and when."""
+
 
 class Statuses:
     """Asks the read model without blocking the loop."""
 
     def __init__(self, model: ReadModel) -> None:
         self._model = model
-        self._accepted: dict[str, InvocationStatus] = {}
+        # Two generations: to forget the older one costs nothing.
+        self._accepted: dict[str, _Accepted] = {}
+        self._accepted_before: dict[str, _Accepted] = {}
 
     def remember(self, function: Function, request_id: str, partition: int, offset: int, at_ms: int) -> None:
         """An invocation was accepted here; no worker may have read it yet."""
         if len(self._accepted) >= REMEMBERED:
-            del self._accepted[next(iter(self._accepted))]
-        self._accepted[request_id] = _waiting(function, request_id, partition, offset, at_ms)
+            self._accepted, self._accepted_before = {}, self._accepted
+        self._accepted[request_id] = function, partition, offset, at_ms
 
     async def get(self, provider: str | None, request_id: str) -> InvocationStatus | None:
         """The invocation, the one accepted last if there were several. None when nobody knows it."""
@@ -37,9 +43,9 @@ class Statuses:
             found = await asyncio.to_thread(self._model.find, request_id, provider)
             if found:
                 return found[0]
-            remembered = self._accepted.get(request_id)
-            if remembered is not None and provider in (None, remembered.provider):
-                return remembered
+            remembered = self._accepted.get(request_id) or self._accepted_before.get(request_id)
+            if remembered is not None and provider in (None, remembered[0].provider):
+                return _waiting(request_id, *remembered)
             if asyncio.get_running_loop().time() > deadline:
                 return None
             await asyncio.sleep(LOOK_EVERY_S)
@@ -53,7 +59,7 @@ class Statuses:
         return await asyncio.to_thread(self._model.events, status)
 
 
-def _waiting(function: Function, request_id: str, partition: int, offset: int, at_ms: int) -> InvocationStatus:
+def _waiting(request_id: str, function: Function, partition: int, offset: int, at_ms: int) -> InvocationStatus:
     """An invocation that no worker has said anything of."""
     return InvocationStatus(
         partition=partition,
