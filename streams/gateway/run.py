@@ -110,7 +110,14 @@ async def _services(
         await asyncio.to_thread(model.prepare)
         if listening.projects:
             stack.push_async_callback(_stop, asyncio.get_running_loop().create_task(_project(settings)))
-        yield Services(live=live, intake=intake, invokers=invokers, statuses=Statuses(model), keys=listening.keys)
+        yield Services(
+            settings=settings,
+            live=live,
+            intake=intake,
+            invokers=invokers,
+            statuses=Statuses(model),
+            keys=listening.keys,
+        )
 
 
 async def _project(settings: Settings) -> None:

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from aiokafka.errors import KafkaError
-
-from streams.cluster import Cluster
-from streams.core.model import Function, Outcome
+from streams.core.model import Function, KafkaDestination, Outcome
 from streams.errors import BrokerError
 from streams.functions import Functions
-from streams.functions.file import kafka_topic
 from streams.functions.live import LiveFunctions
 from streams.functions.stored import Entry, Key
-from streams.gateway.intake import Intake
+from streams.gateway.intake import Intake, Unavailable
 from streams.gateway.keys import Keys
 from streams.gateway.statuses import Statuses
 from streams.invokers import Call, Invokers, Runner
 from streams.providers.base import Provider
 from streams.settings import Settings
-
-_DESTINATIONS = ("on_success", "on_failure", "dead_letter")
-"""Settings that may name a topic."""
 
 
 def epoch_ms() -> int:
@@ -36,12 +29,12 @@ def epoch_ms() -> int:
 class Services:
     """Shared by all APIs of one gateway."""
 
+    settings: Settings
     live: LiveFunctions
     intake: Intake
     invokers: Invokers
     statuses: Statuses
     keys: Keys = field(default_factory=Keys)
-    settings: Settings = field(default_factory=Settings)
     now_ms: Callable[[], int] = epoch_ms
     _runners: dict[str, tuple[Function, Runner]] = field(default_factory=dict)
     _running: defaultdict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
@@ -58,26 +51,6 @@ class Services:
     def entry(self, key: Key) -> Entry | None:
         """What an API has stored last."""
         return self.live.description.entries.get(key)
-
-    async def put(self, key: Key, entry: Entry | None) -> None:
-        """Store *entry*, for everybody; topics that it names and that are missing are made first.
-
-        Raises `BrokerError` when the broker has not taken it.
-        """
-        addresses = [(entry.settings or {}).get(name) for name in _DESTINATIONS] if entry is not None else []
-        topics = {topic for address in addresses if address and (topic := kafka_topic(address)) is not None}
-        missing = topics - self.functions.kafka_topics()
-        if missing:
-            await self.make_topics(missing)
-        await self.live.put(key, entry)
-
-    async def make_topics(self, names: Collection[str]) -> None:
-        """Make topics for destinations, as `streams topics create` does. Raises `BrokerError`."""
-        try:
-            async with Cluster(self.settings) as cluster:
-                await cluster.create(self.settings.topics, names)
-        except KafkaError as error:
-            raise BrokerError(f"topics could not be created: {error}") from error
 
     async def accept(
         self,
@@ -96,6 +69,27 @@ class Services:
             headers.append(("traceparent", traceparent.encode()))
         partition, offset = await self.intake.accept(request_id, event, headers)
         self.statuses.remember(function, request_id, partition, offset, self.now_ms())
+
+    async def store(self, key: Key, entry: Entry) -> list[str]:
+        """Store *entry* for everybody, and make the Kafka topics that it names as destinations.
+
+        Returns what is wrong with it; then nothing is stored. Raises `Unavailable`.
+        """
+        functions, faults = self.live.description.read(key, {**self.live.description.entries, key: entry})
+        if faults:
+            return faults
+        targets = (
+            t for function in functions for t in (function.on_success, function.on_failure, function.dead_letter)
+        )
+        topics = {target.topic for target in targets if isinstance(target, KafkaDestination)}
+        if ours := sorted(topics.intersection(self.settings.topics.all)):
+            return [f"kafka://{ours[0]} is a topic of Streams itself"]
+        try:
+            await self.live.make_topics(topics - self.functions.kafka_topics())
+            await self.live.put(key, entry)
+        except BrokerError as error:
+            raise Unavailable from error
+        return []
 
     async def run(self, function: Function, event: bytes, value: object, request_id: str) -> Outcome | None:
         """Invoke *function* synchronously, here: *event* is what was sent, *value* what its provider reads in it.

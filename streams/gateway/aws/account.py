@@ -9,12 +9,12 @@ from typing import Any, cast
 
 from streams.core.model import Function
 from streams.errors import BrokerError
-from streams.functions.file import kafka_topic
 from streams.functions.stored import CONFIGURATION, Entry, Key, merged
 from streams.gateway.aws.names import FUNCTION, NAMESPACED, Named, Rule, name_faults, parse, qualifier_faults
 from streams.gateway.aws.shown import configuration
 from streams.gateway.aws.wire import function_not_found, invalid, not_found, validation
 from streams.gateway.edge import Refused, Request
+from streams.gateway.intake import Unavailable
 from streams.gateway.services import Services
 from streams.providers.aws import Aws
 
@@ -33,11 +33,13 @@ class Account:
     def __init__(self, services: Services) -> None:
         self.services = services
         self.changing = asyncio.Lock()
-        path = services.live.description.path
-        self.described_at_ms = int(path.stat().st_mtime * 1000) if path is not None else 0
-        """When the functions file was changed last."""
         self._known: dict[tuple[str, str | None], Function] = {}
         self._known_in: object = None
+
+    @property
+    def described_at_ms(self) -> int:
+        """When the functions file was written last."""
+        return self.services.live.description.file_modified_at_ms
 
     @property
     def aws(self) -> Aws:
@@ -151,43 +153,31 @@ class Account:
         own = table if qualifier == LATEST else table.get("qualifiers", {}).get(qualifier, {})
         return {setting: own[setting] for setting in CONFIGURATION if setting in own}
 
-    def is_topic_for_others(self, address: str) -> bool:
-        """Whether *address* is ``kafka://topic``, of a topic that is not ours: what we write there means something."""
-        topic = kafka_topic(address)
-        return topic is not None and topic not in self.services.settings.topics.all
-
     # -- changing ------------------------------------------------------------------------------------------------------
 
     async def store(self, name: str, qualifier: str | None, entry: Entry) -> None:
         """Store *entry* if the function can be used with it. Raises `Refused`."""
-        key = Key(Aws.name, name, qualifier)
-        description = self.services.live.description
-        _, faults = description.read(key, {**description.entries, key: entry})
+        faults = await self.services.store(Key(Aws.name, name, qualifier), entry)
         if faults:
             raise invalid("; ".join(faults))
-        await self._put(key, entry)
 
     async def forget(self, name: str, qualifier: str | None) -> None:
         """What is stored about this is gone; the file's word holds again, if it has one."""
         key = Key(Aws.name, name, qualifier)
         if key in self.services.live.description.entries:
-            await self._put(key, None)
+            await self._remove(key)
 
     async def forget_configurations(self, name: str) -> None:
         """A function, or one that will have its name, has no stored asynchronous configurations any more."""
         for key in [key for key in self.services.live.description.entries if key[:2] == (Aws.name, name)]:
             if key.qualifier is not None:
-                await self._put(key, None)
+                await self._remove(key)
 
-    async def _put(self, key: Key, entry: Entry | None) -> None:
+    async def _remove(self, key: Key) -> None:
         try:
-            await self.services.put(key, entry)
+            await self.services.live.put(key, None)
         except BrokerError as error:
-            raise unavailable("The change could not be stored. Try again.") from error
-
-
-def unavailable(reason: str) -> Refused:
-    return Refused(503, "ServiceException", reason, Type="Service")
+            raise Unavailable from error
 
 
 def new_revision() -> str:

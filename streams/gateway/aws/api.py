@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streams.gateway.aws import wire
-from streams.gateway.aws.account import Account, unavailable
+from streams.gateway.aws.account import Account
 from streams.gateway.aws.configurations import Configurations
 from streams.gateway.aws.definitions import Definitions
 from streams.gateway.aws.invoke import Invoke
@@ -55,7 +55,7 @@ class AwsLambda:
         return Refused(404, "UnknownOperationException", what)
 
     def unavailable(self, reason: str) -> Refused:
-        return unavailable(reason)
+        return Refused(503, "ServiceException", reason, Type="Service")
 
     def overloaded(self) -> Refused:
         members = {"Reason": "CallerRateLimitExceeded", "Type": "User"}

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from streams.functions.file import kafka_topic
 from streams.functions.stored import Entry, Key
 from streams.gateway.aws.account import LATEST, Account
 from streams.gateway.aws.names import NAMESPACED, Named
@@ -148,7 +149,7 @@ class Configurations:
             raise invalid("You can't specify the function as a destination for itself.")
 
     def _check_topic(self, address: str) -> None:
-        if address.startswith("kafka:") and not self._account.is_topic_for_others(address):
+        if address.startswith("kafka:") and kafka_topic(address) is None:
             raise invalid(f"The destination ARN {address} is invalid.")
 
     # -- the function --------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from streams.functions.file import kafka_topic
 from streams.functions.stored import Entry
 from streams.gateway.aws import shown
 from streams.gateway.aws.account import LATEST, Account, new_revision
@@ -273,7 +274,7 @@ class Definitions:
 
     def _check_dead_letter(self, address: str) -> None:
         """Raises `Refused` for what is no standard queue or topic of this region [T]."""
-        if not address or self._account.is_topic_for_others(address):
+        if not address or kafka_topic(address) is not None:
             return
         if address.startswith("kafka:"):
             raise invalid(f"Invalid dead letter queue ARN: {address} is no topic that dead letters may go to")
