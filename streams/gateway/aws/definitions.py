@@ -127,7 +127,7 @@ class Definitions:
             entry = self._over_the_file(name, {"timeout_s": shown.TIMEOUT_S, **settings})
             await self._account.store(name, None, dataclasses.replace(entry, api=api))
             version = await publish(self._account, name, None) if body.flag("Publish") else None
-        return reply(request, 201, self._account.shown(name, version, status=False))
+        return reply(request, 201, self._account.shown(name, version))
 
     async def update_function_configuration(self, request: Request) -> Reply:
         body = Members.of(request)
@@ -206,7 +206,7 @@ class Definitions:
         """The function as it is, if it is what the caller thinks. Raises `Refused`."""
         current = self._account.shown(named.name)
         revision = body.text("RevisionId")
-        if revision is not None and revision != current["RevisionId"]:
+        if revision and revision != current["RevisionId"]:
             raise stale_revision()
         return current
 

@@ -57,7 +57,7 @@ def configuration(
     function: Function, entry: Entry, arn: str, described_at_ms: int, *, status: bool = True
 ) -> dict[str, Any]:
     """FunctionConfiguration of *function*, as *arn*; *entry* is what is stored of it. Without *status* it says nothing
-    of its last update, as the replies to CreateFunction and lists do [V]."""
+    of its last update, as in lists [V]."""
     version = version_of(function)
     shown = {
         "FunctionName": function.name,

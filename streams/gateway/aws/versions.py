@@ -69,9 +69,9 @@ class Versions:
         named = self._account.named(request, FUNCTION, faults=body.faults)
         async with self._account.changing:
             current = self._account.shown(named.name)
-            if revision is not None and revision != current["RevisionId"]:
+            if revision and revision != current["RevisionId"]:
                 raise stale_revision()
-            if sha256 is not None and sha256 != current["CodeSha256"]:
+            if sha256 and sha256 != current["CodeSha256"]:
                 raise invalid(
                     f"CodeSHA256 ({sha256}) is different from current CodeSHA256 in $LATEST ({current['CodeSha256']}). "
                     "Please try again with the CodeSHA256 in $LATEST."
@@ -118,7 +118,7 @@ class Versions:
         async with self._account.changing:
             current = self._require_alias(named.name, alias)
             before = self._shown(named.name, alias)
-            if revision is not None and revision != before["RevisionId"]:
+            if revision and revision != before["RevisionId"]:
                 raise stale_revision()
             if version is not None:
                 self._account.require(named.name, version)
