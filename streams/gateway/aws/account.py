@@ -9,16 +9,18 @@ from typing import Any, cast
 
 from streams.core.model import Function
 from streams.errors import BrokerError
-from streams.functions.stored import CONFIGURATION, Entry, Key, merged
+from streams.functions.stored import CONFIGURATION, Entry, Key, merged, write_entry
 from streams.gateway.aws.names import FUNCTION, NAMESPACED, Named, Rule, name_faults, parse, qualifier_faults
 from streams.gateway.aws.shown import configuration
-from streams.gateway.aws.wire import function_not_found, invalid, not_found, validation
+from streams.gateway.aws.wire import function_not_found, invalid, not_found, too_large, validation
 from streams.gateway.edge import Refused, Request
 from streams.gateway.intake import Unavailable
 from streams.gateway.services import Services
 from streams.providers.aws import Aws
 
 LATEST = Aws.latest
+ENTRY_BYTES_MAX = 900_000
+"""Of what is stored of one function, its versions included: it is one record of Kafka, of at most a mebibyte."""
 REFERENCES_MAX = 10_000
 """References whose meaning is remembered."""
 
@@ -157,6 +159,12 @@ class Account:
 
     async def store(self, name: str, qualifier: str | None, entry: Entry) -> None:
         """Store *entry* if the function can be used with it. Raises `Refused`."""
+        size_bytes = len(write_entry(entry))
+        if size_bytes > ENTRY_BYTES_MAX:
+            raise too_large(
+                f"Request must be smaller: the function with its versions has {size_bytes} bytes of configuration, and "
+                f"{ENTRY_BYTES_MAX} are allowed. Delete versions"
+            )
         faults = await self.services.store(Key(Aws.name, name, qualifier), entry)
         if faults:
             raise invalid("; ".join(faults))
