@@ -597,6 +597,7 @@ async def test_recursion_terminates_unless_allowed(aws: Lambda) -> None:
     assert await aws.call("GET", path) == (200, {"RecursiveLoop": "Terminate"})
     await aws.call("PUT", path, {"RecursiveLoop": "Allow"})
     assert await aws.call("GET", path) == (200, {"RecursiveLoop": "Allow"})
+    assert aws.function("resize").policy.depth_max == 1_000_000
     assert (
         "Member must satisfy enum value set: [Terminate, Allow]"
         in (await aws.refusal("PUT", path, {"RecursiveLoop": "Perhaps"}))[2]

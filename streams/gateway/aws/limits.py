@@ -15,6 +15,8 @@ UNRESERVED_MIN = 100
 TOTAL_CODE_BYTES_MAX, CODE_UNZIPPED_BYTES_MAX, CODE_ZIPPED_BYTES_MAX = 80_530_636_800, 262_144_000, 52_428_800
 """What AWS allows of code [V]; nothing is kept here."""
 
+_RECURSION = {"Terminate": "terminate", "Allow": "allow"}
+
 
 class Limits:
     """The operations, by AWS's names."""
@@ -63,19 +65,21 @@ class Limits:
 
     async def put_function_recursion_config(self, request: Request) -> Reply:
         body = Members.of(request)
-        choice = body.text("RecursiveLoop", required=True, choices=("Terminate", "Allow"))
+        choice = body.text("RecursiveLoop", required=True, choices=tuple(_RECURSION))
         named = self._function_alone(request, body.faults)
+        assert choice is not None
         async with self._account.changing:
             self._account.require(named.name)
             entry = self._account.entry(named.name)
-            api = {**entry.api, "recursive_loop": choice}
-            await self._account.store(named.name, None, dataclasses.replace(entry, api=api))
+            settings = {**(entry.settings or {}), "recursion": _RECURSION[choice]}
+            await self._account.store(named.name, None, dataclasses.replace(entry, settings=settings))
         return reply(request, 200, {"RecursiveLoop": choice})
 
     async def get_function_recursion_config(self, request: Request) -> Reply:
         named = self._function_alone(request)
         self._account.require(named.name)
-        choice = self._account.entry(named.name).api.get("recursive_loop", "Terminate")
+        setting = self._account.table(named.name).get("recursion")
+        choice = next((choice for choice, ours in _RECURSION.items() if ours == setting), "Terminate")
         return reply(request, 200, {"RecursiveLoop": choice})
 
     async def get_account_settings(self, request: Request) -> Reply:
