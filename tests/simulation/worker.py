@@ -237,7 +237,7 @@ class Consumer:
         self._recovery = asyncio.Event()
         self._recovery_generation = 0
         self._revoked = False
-        self._inboxes: tuple[deque[Batch], deque[Batch]] = (deque(), deque())
+        self._inboxes: dict[str, deque[Batch]] = {agent: deque() for agent in ("invocations", "commands", "retries")}
 
     # -- what the engine asks ------------------------------------------------------------------------------------
 
@@ -257,16 +257,16 @@ class Consumer:
 
     async def deliver(self, batch: Batch) -> None:
         """Into the agent's queue; it comes out of it in order, and a little later."""
-        inbox = self._inboxes[batch.source.topic != self.engine.topics.invocations]
-        inbox.append(batch)
-        self.worker.process.call_later(self.rng.random() * self.rng.choice(HOPS_S), self._process, inbox)
+        topics = self.engine.topics
+        agent = {topics.invocations: "invocations", topics.commands: "commands"}.get(batch.source.topic, "retries")
+        self._inboxes[agent].append(batch)
+        self.worker.process.call_later(self.rng.random() * self.rng.choice(HOPS_S), self._process, agent)
 
-    def _process(self, inbox: deque[Batch]) -> None:
-        batch, processor = inbox.popleft(), self.worker.processor
+    def _process(self, agent: str) -> None:
+        batch = self._inboxes[agent].popleft()
         self.worker.point("delivered")
-        step = processor.invocations if inbox is self._inboxes[0] else processor.retries
         try:
-            step(batch)
+            getattr(self.worker.processor, agent)(batch)
         except Exception as error:
             self.engine.task_failed(error)
 
@@ -347,7 +347,7 @@ class Consumer:
         if self.adopted != generation or self._recovery.is_set():
             return
         self.resume_sources(self.assigned)
-        if self.perform_seek() and not self._revoked:
+        if self.perform_seek() and not self._revoked and not self.engine.is_draining:
             self.flow = True
             self._resumed.set()
             self._news.set()
@@ -427,6 +427,8 @@ class Worker:
     """A process, from its start to its end."""
 
     is_stopping = False
+    has_let_go = False
+    """It has drained; whatever begins from now on begins a second time at the next owner."""
 
     def __init__(self, world: Any, name: str, process: Process, instance_id: str | None) -> None:
         self.world = world
@@ -487,6 +489,8 @@ class Worker:
         self.is_stopping = True
         self.consumer._stop_flow()
         await self.engine.drain()
+        self.has_let_go = True
+        await asyncio.sleep(self.rng.random() * 0.5)  # Faust stops its services one after the other
         if self.instance_id is None:
             await self.cluster.send(self.cluster.group.leave, self.consumer.member_id)
         self.world.exited(self)
