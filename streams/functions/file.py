@@ -92,8 +92,11 @@ def _document(path: Path) -> dict[str, Any]:
 # -- tables ----------------------------------------------------------------------------------------------------------
 
 _QUALIFIER_KEYS = ("target", "url", "runtime_api", "retries", "age_max_s", "on_success", "on_failure")
-_SHARED_KEYS = ("timeout_s", "isolation", "reserved_concurrency", "dead_letter", "records")
+_SHARED_KEYS = ("timeout_s", "isolation", "reserved_concurrency", "dead_letter", "records", "recursion")
 _FUNCTION_KEYS = ("name", "provider", *_QUALIFIER_KEYS, *_SHARED_KEYS, "qualifiers")
+
+LINKS_MAX = 1_000_000
+"""Of a chain of functions that is not cut because of its length; longer ones are no invocations of ours."""
 
 _EMULATOR_PATH = re.compile(r"/2015-03-31/functions/[^/]+/invocations")
 _TOPIC = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}")
@@ -175,6 +178,8 @@ class _Reader:
         self._providers = {name: around.provider(name) for name in PROVIDERS} if around is not None else {}
         self._time_scale = around.time_scale if around is not None else 1.0
         self._lenient = lenient
+        self._loops_allowed = False
+        """Whether the function that is being read may be part of an endless chain."""
 
     def functions(self, document: Mapping[str, Any]) -> Functions:
         """The functions in *document*; of use only if there are no faults."""
@@ -238,6 +243,7 @@ class _Reader:
             "dead_letter": _dead_letter(table),
             "records": table.text("records", ("all", "failures", "none")) or "all",
         }
+        self._loops_allowed = table.text("recursion", ("terminate", "allow")) == "allow"
         isolation = table.text("isolation", ("inline", "thread", "process"))
         if isolation is not None and "url" in table.content:
             table.fault("isolation", "belongs to a target")
@@ -285,12 +291,15 @@ class _Reader:
         on_success, on_failure = (_destination(table, key, provider) for key in ("on_success", "on_failure"))
         if retries is None and (on_success or on_failure):
             retries = provider.retries.default  # FunctionGraph retries only what is configured
+        policy = provider.policy(retries, age_max_s).scaled(self._time_scale)
+        if self._loops_allowed:
+            policy = dataclasses.replace(policy, depth_max=LINKS_MAX)
         return Function(
             qualifier=qualifier,
             resource=provider.resource(shared["name"], qualifier),
             executed_version=version,
             target=target or PythonTarget("", "", "inline"),  # a fault has been noted
-            policy=provider.policy(retries, age_max_s).scaled(self._time_scale),
+            policy=policy,
             on_success=on_success,
             on_failure=on_failure,
             **shared,
@@ -385,7 +394,7 @@ def _destination(table: _Table, key: str, provider: Provider) -> Destination | N
     address = table.text(key)
     if address is None:
         return None
-    topic = _kafka_topic(address)
+    topic = kafka_topic(address)
     if topic is not None:
         return KafkaDestination(topic)
     if provider.parse_destination(address) is not None:
@@ -401,7 +410,7 @@ def _dead_letter(table: _Table) -> KafkaDestination | ServiceDestination | None:
     address = table.text("dead_letter")
     if address is None:
         return None
-    topic = _kafka_topic(address)
+    topic = kafka_topic(address)
     if topic is not None:
         return KafkaDestination(topic)
     if table.lenient:
@@ -410,7 +419,7 @@ def _dead_letter(table: _Table) -> KafkaDestination | ServiceDestination | None:
     return None
 
 
-def _kafka_topic(address: str) -> str | None:
+def kafka_topic(address: str) -> str | None:
     """The topic in ``kafka://topic``; None for anything else, and for a name that no topic can have."""
     topic = address.removeprefix("kafka://")
     return topic if topic != address and _TOPIC.fullmatch(topic) else None

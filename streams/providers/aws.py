@@ -99,6 +99,8 @@ class Aws:
     """Part of every ARN."""
     partition: str = "aws"
     """Part of every ARN: ``aws``, ``aws-cn``, ``aws-us-gov``."""
+    concurrent_executions: int = 1000
+    """The account's limit as the API shows it [V]; reserved concurrency is bounded by it. Nothing else enforces it."""
     invoke_count_on_success: Literal["one", "executions"] = "one"
     """`approximateInvokeCount` of a success after failed attempts. Four captures show 1 [N]; a public log of 2022
     shows the executions, and AWS calls the number approximate."""
