@@ -104,6 +104,8 @@ unsuccessful: list[tuple[Ending, Outcome | None]] = [
     ("expired", None),
     ("zero_concurrency", None),
     ("loop", None),
+    ("cancelled", None),
+    ("cancelled", Outcome("throttled", 429)),
     ("expired", Outcome("throttled", 429, error_message="Rate Exceeded.")),
     ("budget_spent", Outcome("throttled", 429)),
     ("budget_spent", Outcome("system_error", 503)),
