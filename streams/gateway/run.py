@@ -16,6 +16,7 @@ import click
 from aiokafka.errors import KafkaError
 
 from streams import cluster
+from streams.console.payloads import Payloads
 from streams.console.store import ReadModel
 from streams.errors import BrokerError, ConfigurationError
 from streams.functions import Functions
@@ -108,7 +109,15 @@ async def _services(
         await asyncio.to_thread(model.prepare)
         if listening.projects:
             stack.push_async_callback(_stop, asyncio.get_running_loop().create_task(_project(settings)))
-        yield Services(live=live, intake=intake, invokers=invokers, statuses=Statuses(model), keys=listening.keys)
+        payloads = await stack.enter_async_context(Payloads(settings))
+        yield Services(
+            settings=settings,
+            live=live,
+            intake=intake,
+            invokers=invokers,
+            statuses=Statuses(model, payloads),
+            keys=listening.keys,
+        )
 
 
 async def _project(settings: Settings) -> None:
