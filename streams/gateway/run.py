@@ -22,6 +22,7 @@ from streams.errors import BrokerError, ConfigurationError
 from streams.functions import Functions
 from streams.functions.live import LiveFunctions
 from streams.gateway.edge import Api
+from streams.gateway.fc import function_compute
 from streams.gateway.intake import Intake
 from streams.gateway.keys import Keys
 from streams.gateway.native import Native
@@ -81,7 +82,7 @@ async def serve(settings: Settings, listening: Listening, ready: Callable[[str],
 
 def apis(services: Services) -> dict[str, Api]:
     """Each cloud's API by the first path segments that belong to it."""
-    return {}
+    return {**function_compute(services)}
 
 
 @contextlib.asynccontextmanager
