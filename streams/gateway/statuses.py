@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from itertools import islice
 from typing import TypeAlias
 
 from streams.codec.errors import AvroError
@@ -18,6 +19,8 @@ wrote them."""
 LOOK_EVERY_S = 0.05
 REMEMBERED = 20_000
 """So many of the invocations that this gateway accepted last are known to it before any worker has read them."""
+WAITED_FOR_MAX = 100
+"""A list waits for no more of them."""
 
 _Accepted: TypeAlias = tuple[Function, int, int, int]
 """The function, partition and offset on `invocations`, and when."""
@@ -70,6 +73,25 @@ class Statuses:
     async def list(self, query: Query) -> Page:
         """One page of invocations. Raises InvalidToken."""
         return await asyncio.to_thread(self._model.list, query)
+
+    async def until_seen(self, provider: str, name: str, since_ms: int) -> None:
+        """Wait, not long, until the read model has what this gateway has accepted of a function since *since_ms*.
+
+        So whoever invokes and then lists finds it. Not more than the newest are looked at.
+        """
+        deadline = asyncio.get_running_loop().time() + SEEN_WITHIN_S
+        wanted = {
+            request_id
+            for request_id, (function, _, _, at_ms) in islice(reversed(self._accepted.items()), WAITED_FOR_MAX)
+            if at_ms >= since_ms and (function.provider, function.name) == (provider, name)
+        }
+        while wanted := await asyncio.to_thread(self._unseen, provider, wanted):
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def _unseen(self, provider: str, request_ids: set[str]) -> set[str]:
+        return {request_id for request_id in request_ids if not self._model.find(request_id, provider)}
 
     def _remembered(self, request_id: str) -> InvocationStatus | None:
         remembered = self._accepted.get(request_id) or self._accepted_before.get(request_id)

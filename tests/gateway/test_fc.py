@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -229,6 +230,12 @@ async def test_a_synchronous_event_has_at_most_32_megabytes(fc: Fc) -> None:
 
     assert code(reply) == (400, "EntityTooLarge")
     assert document(reply)["Message"] == "payload size exceeds maximum allowed size (33554432 bytes)"
+
+
+async def test_a_log_that_is_asked_for_is_there_and_empty(fc: Fc) -> None:
+    reply = await fc.send("POST", f"{CRAWL}/invocations", b"", {"X-Fc-Log-Type": "Tail"})
+
+    assert reply.headers["X-Fc-Log-Result"] == ""
 
 
 async def test_nothing_runs_beyond_the_concurrency_of_the_function(fc: Fc) -> None:
@@ -632,6 +639,24 @@ async def test_tasks_are_listed_by_id_time_and_qualifier(fc: Fc) -> None:
     assert await listed("prefix=order-1") == ["order-17"]
     assert await listed(f"startedTimeBegin={NOW + 103}&startedTimeEnd={NOW + 103}") == ["order-by-kafka"]
     assert await listed("qualifier=prod") == ["other"]
+
+
+async def test_a_list_waits_for_what_was_just_accepted(fc: Fc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statuses, "SEEN_WITHIN_S", 30)
+    await fc.invoke(CRAWL)
+    looked = asyncio.Event()
+    find, loop = fc.model.find, asyncio.get_running_loop()
+
+    def find_and_tell(*given: Any) -> Any:
+        loop.call_soon_threadsafe(looked.set)
+        return find(*given)
+
+    monkeypatch.setattr(fc.model, "find", find_and_tell)
+    listing = asyncio.create_task(fc.send("GET", f"{CRAWL}/async-tasks"))
+    await looked.wait()
+    fc.happened(fact(0, "id-1", accepted()))
+
+    assert [task["taskId"] for task in document(await listing)["tasks"]] == ["id-1"]
 
 
 @pytest.mark.parametrize(

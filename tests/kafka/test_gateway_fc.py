@@ -419,6 +419,8 @@ def test_tasks_are_listed_by_state_and_id(fc: Fc) -> None:
     assert [task.task_payload for task in first.tasks] == ["payload", "payload"]
     assert (rest.tasks[0].task_payload, rest.next_token) == (None, None)
     assert listed(status="Failed").tasks == []
+    fc.invoke("echo", x_fc_async_task_id=f"{word}-newest")
+    assert listed(limit=1).tasks[0].task_id == f"{word}-newest"  # at once
 
 
 def test_2_0_has_its_own_words_for_tasks(fc: Fc) -> None:

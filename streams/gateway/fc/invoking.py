@@ -118,6 +118,8 @@ class Invoking:
             status = 503 if outcome.status_code == 503 else 500
             raise Refused(status, "InternalServerError", outcome.error_message or "An internal error occurred.")
         reply = Reply(200, outcome.payload or b"", OCTETS, {REQUEST_ID: request.request_id})
+        if request.headers.get("X-Fc-Log-Type") == "Tail":
+            reply.headers["X-Fc-Log-Result"] = ""  # what a function prints is not kept here
         if outcome.kind == "function_error":
             kind = "HandledInvocationError" if outcome.handled else "UnhandledInvocationError"
             reply.headers["X-Fc-Error-Type"] = kind

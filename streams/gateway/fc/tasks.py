@@ -116,6 +116,7 @@ class Tasks:
             raise self.targets.missing(name, LATEST)
         if query is None:
             return Reply.of(200, listed(self.targets.version.task_list, (), None))
+        await self.services.statuses.until_seen(PROVIDER, name, self.services.now_ms() - 1000)
         try:
             found = await self.services.statuses.list(query)
         except InvalidToken:

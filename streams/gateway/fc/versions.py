@@ -28,8 +28,9 @@ class Version:
     task_switch: str
     """Member of a configuration that makes every asynchronous invocation a task [D]."""
     tasks: str
-    """Segment of the paths of tasks, member of their list."""
+    """Segment of the paths of tasks."""
     task_list: str
+    """Member of a list of tasks that has them."""
     task_prefix: str
     """Query parameter: how the task's id begins."""
     task_members: Mapping[str, str]
