@@ -74,7 +74,8 @@ REQUEST_BYTES_MAX = 8 << 20
 _BATCH_BYTES = 900_000
 _PAUSE_S = 0.003
 """First wait after a code that says "not yet": transactions answer so for a few milliseconds."""
-_ANSWER_LIMIT_S = 60.0
+_ANSWER_LIMIT_S = 300.0
+"""A broker that is away is waited for so long; then the process exits, and its supervisor goes on waiting."""
 _PRODUCE_LIMIT_S = 30.0
 _TRANSIENT = (
     kafka_errors.KafkaConnectionError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from streams.codec.avro import Codec, load_schemas
 from streams.codec.commands import read_command
@@ -20,6 +20,7 @@ from streams.errors import ConfigurationError
 from streams.functions.file import _Reader
 from streams.providers import PROVIDERS
 from streams.providers.base import InvalidEvent
+from streams.settings import Settings
 
 CODEC = Codec(load_schemas())
 NOW_MS = 1_790_000_000_000
@@ -127,7 +128,17 @@ def configuration(data: bytes) -> None:
         _Reader().functions(document)
 
 
+def environment(data: bytes) -> None:
+    """Settings are read from the environment: a line's first byte names one, the others are its text."""
+    names = [setting.name.upper() for setting in fields(Settings)]
+    lines = (line for line in data.splitlines() if line)
+    with contextlib.suppress(ConfigurationError):
+        Settings.from_env(
+            {f"STREAMS_{names[line[0] % len(names)]}": line[1:].decode("utf-8", "replace") for line in lines}
+        )
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (envelope, retry, commands, avro, avro_bodies, table, events, references, configuration)
+    for target in (envelope, retry, commands, avro, avro_bodies, table, events, references, configuration, environment)
 }
