@@ -189,6 +189,18 @@ class TestPrecedence:
         assert "'a b' cannot be a prefix" in result.output
 
 
+class TestCancel:
+    @pytest.mark.parametrize("request_id", ["", "a\nb", "x" * 257], ids=["nothing", "two lines", "too long"])
+    def test_what_cannot_be_an_id_is_refused_before_anything_is_sent(self, request_id: str):
+        result = streams("--broker", "127.0.0.1:1", "cancel", "some-id", request_id)
+
+        assert result.exit_code == 2
+        assert "A request id" in result.output
+
+    def test_no_id_is_too_few(self):
+        assert streams("cancel").exit_code == 2
+
+
 class TestBrokerAway:
     @pytest.mark.parametrize(
         "command",
@@ -197,6 +209,8 @@ class TestBrokerAway:
             ("topics", "create"),
             ("invoke", "f"),
             ("invoke", "f", "--wait"),
+            ("cancel", "some-id"),
+            ("cancel", "some-id", "--no-wait"),
             ("records",),
             ("show", "some-id"),
             ("--config", "functions.toml", "worker"),
@@ -439,7 +453,7 @@ SUCCEEDED = Succeeded(1, 2, Outcome("returned", 200))
 
 
 class TestOutcomes:
-    """What `invoke --wait` takes for the outcome."""
+    """What `invoke --wait` and `cancel` take for the outcome."""
 
     @pytest.fixture
     def outcomes(self) -> Outcomes:

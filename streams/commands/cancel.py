@@ -11,7 +11,10 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams.codec.commands import cancel_headers
+from streams.codec.envelope import REQUEST_ID_CHARS_MAX
+from streams.codec.errors import InputRejected
 from streams.codec.facts import read_facts
+from streams.codec.text import checked
 from streams.commands.base import existing_topics, pass_settings, producing, progress, run, time_text
 from streams.commands.documents import Documents, providers
 from streams.commands.outcomes import GRACE_S, Outcomes
@@ -63,6 +66,11 @@ def cancel(ctx: click.Context, settings: Settings, request_ids: tuple[str, ...],
       streams cancel --no-wait $(cat ids)
     """
     ids = tuple(dict.fromkeys(request_ids))
+    try:
+        for request_id in ids:
+            checked(request_id, "A request id", REQUEST_ID_CHARS_MAX)
+    except InputRejected as rejected:
+        raise click.UsageError(rejected.message) from rejected
     ctx.exit(run(_cancel_and_wait(settings, ids, timeout_s) if wait else _cancel(settings, ids)))
 
 

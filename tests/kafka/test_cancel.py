@@ -111,6 +111,13 @@ def waiting(deployment: Deployment) -> Sent:
     return sent
 
 
+def delayed(deployment: Deployment) -> Sent:
+    """An invocation that waits for its first attempt, and for long."""
+    sent = deployment.send("work", headers=DELAY)
+    deployment.until(lambda: deployment.facts(sent), "it waits")
+    return sent
+
+
 def the_tier_has_passed(deployment: Deployment, before: Sent) -> None:
     """The retry record of an invocation has come: that of a later one in the same partition has."""
     later = deployment.send("fail", partition=before.partition)
@@ -215,8 +222,7 @@ def test_a_worker_dies_while_it_writes_the_end(own: Deployment, point: str) -> N
     cancelled = Cancelled(own)
     first = own.start("first", worker_name="w")
     own.ready(first)
-    sent = own.send("work", headers=DELAY)
-    own.until(lambda: own.facts(sent), "it waits")
+    sent = delayed(own)
     first.kill()
 
     dying = own.start("dying", worker_name="w", crash_at=point)
@@ -252,7 +258,7 @@ def streams_cancel(deployment: Deployment, *arguments: str) -> tuple[int, list[A
 
 def test_the_command_prints_the_records_of_what_it_cancelled(shared: Deployment) -> None:
     cancelled = Cancelled(shared)
-    one, other = waiting(shared), running(shared, "work", {"gate": str(shared.gate())})
+    one, other = delayed(shared), running(shared, "work", {"gate": str(shared.gate())})
 
     code, documents, said = streams_cancel(shared, one.id, other.id)
 
