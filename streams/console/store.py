@@ -33,6 +33,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    and_,
     bindparam,
     create_engine,
     delete,
@@ -40,6 +41,7 @@ from sqlalchemy import (
     func,
     insert,
     inspect,
+    or_,
     select,
     text,
     tuple_,
@@ -183,8 +185,8 @@ class Query:
     started_from_ms: int | None = None
     """By the first attempt's start. With a bound, invocations that never started are left out."""
     started_to_ms: int | None = None
-    id_prefix: str = ""
-    """How the request id begins."""
+    id_prefix: str | tuple[str, ...] = ""
+    """How the request id begins; of several, with one of them."""
     order: Order = "desc"
     """By start, or acceptance while there was no start: the newest first (*desc*) or last (*asc*)."""
     limit: int = 50
@@ -652,9 +654,10 @@ def _conditions(query: Query) -> list[ColumnElement[bool]]:
     if query.endings:
         conditions.append(row.ending.is_(None) | row.ending.in_(sorted(query.endings)))
     if query.id_prefix:
+        given = (query.id_prefix,) if isinstance(query.id_prefix, str) else query.id_prefix
         # Unlike LIKE, this needs no escapes, and finds an index on every database.
-        prefix = _storable(query.id_prefix)
-        conditions += [row.request_id >= prefix, row.request_id < prefix + "\U0010ffff"]
+        prefixes = [_storable(prefix) for prefix in given]
+        conditions.append(or_(*(and_(row.request_id >= p, row.request_id < p + "\U0010ffff") for p in prefixes)))
     return conditions
 
 

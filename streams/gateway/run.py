@@ -16,12 +16,14 @@ import click
 from aiokafka.errors import KafkaError
 
 from streams import cluster
+from streams.console.payloads import Payloads
 from streams.console.store import ReadModel
 from streams.errors import BrokerError, ConfigurationError
 from streams.functions import Functions
 from streams.functions.live import LiveFunctions
 from streams.gateway.aws import AwsLambda
 from streams.gateway.edge import Api
+from streams.gateway.fc import function_compute
 from streams.gateway.intake import Intake
 from streams.gateway.keys import Keys
 from streams.gateway.native import Native
@@ -82,7 +84,7 @@ async def serve(settings: Settings, listening: Listening, ready: Callable[[str],
 def apis(services: Services) -> dict[str, Api]:
     """Each cloud's API by the first path segments that belong to it."""
     aws = AwsLambda(services)
-    return dict.fromkeys(aws.first_segments, aws)
+    return {**dict.fromkeys(aws.first_segments, aws), **function_compute(services)}
 
 
 @contextlib.asynccontextmanager
@@ -110,12 +112,13 @@ async def _services(
         await asyncio.to_thread(model.prepare)
         if listening.projects:
             stack.push_async_callback(_stop, asyncio.get_running_loop().create_task(_project(settings)))
+        payloads = await stack.enter_async_context(Payloads(settings))
         yield Services(
             settings=settings,
             live=live,
             intake=intake,
             invokers=invokers,
-            statuses=Statuses(model),
+            statuses=Statuses(model, payloads),
             keys=listening.keys,
         )
 

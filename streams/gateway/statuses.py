@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from itertools import islice
 from typing import TypeAlias
 
+from streams.codec.errors import AvroError
+from streams.console.payloads import Payloads
 from streams.console.store import InvocationStatus, Page, Query, ReadModel
 from streams.core.facts import Fact
 from streams.core.model import Function
@@ -16,6 +19,8 @@ wrote them."""
 LOOK_EVERY_S = 0.05
 REMEMBERED = 20_000
 """So many of the invocations that this gateway accepted last are known to it before any worker has read them."""
+WAITED_FOR_MAX = 100
+"""A list waits for no more of them."""
 
 _Accepted: TypeAlias = tuple[Function, int, int, int]
 """The function, partition and offset on `invocations`, and when."""
@@ -24,8 +29,10 @@ _Accepted: TypeAlias = tuple[Function, int, int, int]
 class Statuses:
     """Asks the read model without blocking the loop."""
 
-    def __init__(self, model: ReadModel) -> None:
+    def __init__(self, model: ReadModel, payloads: Payloads | None = None) -> None:
+        """Without *payloads*, none are found."""
         self._model = model
+        self._payloads = payloads
         # Two generations: to forget the older one costs nothing.
         self._accepted: dict[str, _Accepted] = {}
         self._accepted_before: dict[str, _Accepted] = {}
@@ -36,23 +43,75 @@ class Statuses:
             self._accepted, self._accepted_before = {}, self._accepted
         self._accepted[request_id] = function, partition, offset, at_ms
 
-    async def get(self, provider: str | None, request_id: str) -> InvocationStatus | None:
-        """The invocation, the one accepted last if there were several. None when nobody knows it."""
+    async def get(self, provider: str | None, *request_ids: str) -> InvocationStatus | None:
+        """The invocation that has one of the ids, the one accepted last if there were several. None when nobody knows
+        it.
+        """
         deadline = asyncio.get_running_loop().time() + SEEN_WITHIN_S
         while True:
-            found = await asyncio.to_thread(self._model.find, request_id, provider)
-            if found:
-                return found[0]
-            remembered = self._accepted.get(request_id) or self._accepted_before.get(request_id)
-            if remembered is not None and provider in (None, remembered[0].provider):
-                return _waiting(request_id, *remembered)
+            found = await self.known(provider, *request_ids)
+            if found is not None:
+                return found
             if asyncio.get_running_loop().time() > deadline:
                 return None
             await asyncio.sleep(LOOK_EVERY_S)
 
+    async def known(self, provider: str | None, *request_ids: str) -> InvocationStatus | None:
+        """The same, without waiting for what may be under way."""
+        found = await asyncio.to_thread(self._find, provider, request_ids)
+        if found is not None:
+            return found
+        for request_id in request_ids:
+            remembered = self._remembered(request_id)
+            if remembered is not None and provider in (None, remembered.provider):
+                return remembered
+        return None
+
+    def _find(self, provider: str | None, request_ids: Sequence[str]) -> InvocationStatus | None:
+        return next((found[0] for id in request_ids if (found := self._model.find(id, provider))), None)
+
     async def list(self, query: Query) -> Page:
         """One page of invocations. Raises InvalidToken."""
         return await asyncio.to_thread(self._model.list, query)
+
+    async def until_seen(self, provider: str, name: str, since_ms: int) -> None:
+        """Wait, not long, until the read model has what this gateway has accepted of a function since *since_ms*.
+
+        So whoever invokes and then lists finds it. Not more than the newest are looked at.
+        """
+        deadline = asyncio.get_running_loop().time() + SEEN_WITHIN_S
+        wanted = {
+            request_id
+            for request_id, (function, _, _, at_ms) in islice(reversed(self._accepted.items()), WAITED_FOR_MAX)
+            if at_ms >= since_ms and (function.provider, function.name) == (provider, name)
+        }
+        while wanted := await asyncio.to_thread(self._unseen, provider, wanted):
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def _unseen(self, provider: str, request_ids: set[str]) -> set[str]:
+        return {request_id for request_id in request_ids if not self._model.find(request_id, provider)}
+
+    def _remembered(self, request_id: str) -> InvocationStatus | None:
+        remembered = self._accepted.get(request_id) or self._accepted_before.get(request_id)
+        return _waiting(request_id, *remembered) if remembered is not None else None
+
+    async def payloads(self, status: InvocationStatus) -> tuple[bytes | None, bytes | None]:
+        """The event of the invocation, and the response in its record; None for one that is not there (any more).
+
+        Raises BrokerError.
+        """
+        if self._payloads is None:
+            return None, None
+        event = await self._payloads.event(status)
+        [place] = await asyncio.to_thread(self._model.records, [status]) if status.ending is not None else [None]
+        try:
+            found = await self._payloads.record(status.request_id, place) if place is not None else None
+        except AvroError:
+            found = None  # another version wrote it
+        record = found[1] if found is not None else {}
+        return event, record.get("responsePayload", record.get("response_payload"))
 
     async def events(self, status: InvocationStatus) -> Sequence[Fact]:
         """All that happened to it, in order."""

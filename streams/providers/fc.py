@@ -230,9 +230,10 @@ class FunctionCompute:
             case "zero_concurrency":
                 return "FunctionResourceExhausted"
             case "retries_exhausted" | "budget_spent" | "target_missing":
-                return self._error_condition(ended.outcome)
+                return self.error_condition(ended.outcome)
 
-    def _error_condition(self, outcome: Outcome | None) -> str:
+    def error_condition(self, outcome: Outcome | None) -> str:
+        """The error code of an attempt that ended as *outcome*."""
         assert outcome is not None, "retries, budgets and lookups are spent by attempts"
         if outcome.kind == "function_error":
             return "HandledInvocationError" if outcome.handled else "UnhandledInvocationError"

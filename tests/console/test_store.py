@@ -169,6 +169,7 @@ def populate(store: ReadModel) -> None:
         (Query(started_to_ms=NOW + 13), ["a-1"]),
         (Query(accepted_from_ms=-(2**80), accepted_to_ms=2**80, limit=1), ["f"]),
         (Query(id_prefix="a-"), ["a-2", "a-1"]),
+        (Query(id_prefix=("a-1", "b", "x")), ["b-1", "a-1"]),
         (Query(id_prefix="%"), []),
         (Query(id_prefix="a\0"), []),
         (Query(function="\ud800"), []),

@@ -86,6 +86,8 @@ class Bench:
     """An API with services around it."""
 
     def __init__(self, folder: Path, make: Callable[[Services], Api], functions: str, keys: Keys | None = None) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
         file = folder / "streams.toml"
         file.write_text(functions)
         self.intake = FakeIntake()
@@ -102,13 +104,23 @@ class Bench:
             keys=keys or Keys(),
             now_ms=lambda: NOW_MS,
         )
-        self.api = make(self.services)
-        self._table = Table({}, self.api)
+        self.use(make(self.services))
+
+    def use(self, api: Api) -> None:
+        """Everything goes to *api*."""
+        self.api = api
+        self._table = Table({}, api)
 
     async def send(
-        self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None, request_id: str = "id-1"
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+        request_id: str = "id-1",
+        query: dict[str, str] | None = None,
     ) -> Reply:
-        """What the server would answer."""
+        """What the server would answer. *query* adds parameters that are decoded already."""
         raw_path, _, raw_query = path.partition("?")
         found = self._table.find(method, raw_path)
         try:
@@ -116,7 +128,7 @@ class Bench:
                 raise self.api.unknown(method, raw_path, found.other_methods)
             if len(body) > found.route.body_bytes_max:
                 raise self.api.too_large(found.route, len(body))
-            pairs = parse_qsl(raw_query, keep_blank_values=True)
+            pairs = [*parse_qsl(raw_query, keep_blank_values=True), *(query or {}).items()]
             given = CIMultiDictProxy(CIMultiDict(headers or {}))
             return await found.route.handler(
                 Request(method, raw_path, raw_query, MultiDict(pairs), given, body, request_id, found.parameters)
