@@ -52,7 +52,7 @@ def wanted(topics: Topics, destinations: Iterable[str] = ()) -> dict[str, dict[s
         }
     }
     tier = {**_WORK, _SIZE: RECORD_BYTES_MAX - DEAD_LETTER_OVERHEAD_BYTES}
-    configs |= {name: tier for name in topics.tiers}
+    configs |= {name: tier for name in (topics.commands, *topics.tiers)}
     configs[topics.changelog] = _STATE
     configs |= dict.fromkeys((*topics.records, topics.facts), _HISTORY)
     configs[topics.dlq] = _DEAD

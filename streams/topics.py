@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from streams.core.tiers import TIERS
 
 INVOCATIONS = "invocations"
+COMMANDS = "commands"
 DLQ = "dlq"
 FACTS = "facts"
 FUNCTIONS = "functions"
@@ -31,6 +32,10 @@ class Topics:
     @property
     def invocations(self) -> str:
         return self.name(INVOCATIONS)
+
+    @property
+    def commands(self) -> str:
+        return self.name(COMMANDS)
 
     @property
     def dlq(self) -> str:
@@ -62,7 +67,7 @@ class Topics:
     @property
     def copartitioned(self) -> tuple[str, ...]:
         """Topics of which a worker owns the same partition numbers: all need one partition count."""
-        return (self.invocations, *self.tiers, self.changelog)
+        return (self.invocations, self.commands, *self.tiers, self.changelog)
 
     @property
     def partitioned(self) -> tuple[str, ...]:

@@ -234,11 +234,11 @@ def _invocation(
         accepted_at_ms,
         accepted_at_ms + delay_ms,
         1 if depth is None else number(depth, "The header depth", 1, DEPTH_MAX),
-        None if traceparent is None else _traceparent(traceparent),
+        None if traceparent is None else read_traceparent(traceparent),
     )
 
 
-def _traceparent(raw: bytes) -> str | None:
+def read_traceparent(raw: bytes) -> str | None:
     """*raw* if it is a W3C trace context, else None."""
     return raw.decode() if _TRACEPARENT.fullmatch(raw) else None
 

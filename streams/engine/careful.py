@@ -71,6 +71,20 @@ class Careful:
         work.partition.held.add(work.key)
         return True
 
+    def take_held(self, partition: Partition, key: bytes) -> Work | None:
+        """The invocation that waits because a suspect runs alone: it is not to go on. None: it does not wait."""
+        if key not in partition.held:
+            return None
+        partition.held.discard(key)
+        [work] = [work for work, _ in self._held if work.partition is partition and work.key == key]
+        self._held = [entry for entry in self._held if entry[0] is not work]
+        return work
+
+    def cut_off(self, work: Work) -> None:
+        """The attempt of *work* is not to go on, or not to start if it waits for its turn."""
+        self._suspects = deque(suspect for suspect in self._suspects if suspect[0] is not work)
+        self.ended(work)
+
     def starts(self, work: Work, event: object) -> bool:
         """Start the attempt of *work* here if it needs care; False: it does not."""
         work.suspicion = _suspicion(work)
@@ -83,7 +97,7 @@ class Careful:
             self._suspects.append((work, event))
             self._next_suspect()
         else:
-            work.partition.spawn(self._run_written(work, event))
+            work.task = work.partition.spawn(self._run_written(work, event))
         return True
 
     async def _run_written(self, work: Work, event: object) -> None:
@@ -111,8 +125,8 @@ class Careful:
             work, event = self._suspects.popleft()
             if not work.partition.closed:
                 self._alone = work
-                task = work.partition.spawn(self._run_alone(work, event))
-                task.add_done_callback(partial(self._done_alone, work))
+                work.task = work.partition.spawn(self._run_alone(work, event))
+                work.task.add_done_callback(partial(self._done_alone, work))
         if self._alone is None:
             held, self._held = self._held, []
             for work, event in held:

@@ -49,6 +49,10 @@ class TierQueue:
     def __len__(self) -> int:
         return len(self._held)
 
+    def of(self, key: bytes) -> list[SourceRecord]:
+        """Those that belong to request *key*."""
+        return [record for record in self._held if record.key == key]
+
     async def add(self, records: Sequence[SourceRecord], end: int) -> None:
         """Hold *records*, which were read up to offset *end*; deliver what is due."""
         self._held.extend(records)

@@ -18,7 +18,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from aiokafka import TopicPartition
@@ -27,7 +27,7 @@ from streams.codec.journal import is_journal
 from streams.engine.commits import Committer
 from streams.engine.crashpoints import reach
 from streams.engine.delays import Deliver, TierQueue
-from streams.engine.partition import Partition, is_idle, is_landed
+from streams.engine.partition import Partition, SourceRecord, is_idle, is_landed
 from streams.engine.recovery import StateReader
 from streams.engine.transaction import Member, Position, TransactionalProducer
 from streams.settings import Settings
@@ -78,7 +78,7 @@ class Engine:
     ) -> None:
         self.settings = settings
         self.topics = settings.topics
-        self.sources = (self.topics.invocations, *self.topics.tiers)
+        self.sources = (self.topics.invocations, self.topics.commands, *self.topics.tiers)
         self.die = die
         self.era = 0
         self.partitions: dict[int, Partition] = {}
@@ -203,6 +203,10 @@ class Engine:
             if partition.puts_committed < puts:  # the gate is closed: a rebalance is under way
                 await asyncio.sleep(0.05)
 
+    def held(self, partition: Partition, key: bytes) -> Sequence[SourceRecord]:
+        queues = (self.queues[source] for source in partition.tiers if source in self.queues)
+        return [record for queue in queues for record in queue.of(key)]
+
     def has_lag(self) -> bool:
         """Whether something that should be processed is not: accepted and unfinished, or fetched and not accepted."""
         return any(
@@ -280,7 +284,7 @@ class Engine:
                 partition, source, self.settings.hold_max, self.settings.hold_bytes_max, deliver, self.tier_full
             )
             for partition in self.partitions.values()
-            for source in partition.sources[1:]
+            for source in partition.tiers
         }
         self.committer.member = member
 
@@ -346,7 +350,7 @@ class Engine:
 def _check_waiting(partition: Partition) -> None:
     """Every invocation that waits for a retry has its record in a tier; say so if some have not."""
     waiting = sum(not is_journal(entry) for entry in partition.requests.open.values())
-    records = sum(partition.last_at_start[tier] - partition.accepted[tier] for tier in partition.sources[1:])
+    records = sum(partition.last_at_start[tier] - partition.accepted[tier] for tier in partition.tiers)
     if waiting > records:
         log.error(
             "partition %d: %d invocations wait for a retry, but the retry topics hold %d records; was their retention "

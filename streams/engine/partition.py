@@ -70,6 +70,9 @@ class Owner(Protocol):
     def task_failed(self, error: BaseException) -> None:
         """A task of a partition raised; nothing may be acknowledged after that."""
 
+    def held(self, partition: Partition, key: bytes) -> Sequence[SourceRecord]:
+        """Records of request *key* that wait in the retry tiers of *partition*, as far as they are in memory."""
+
 
 class Running(Protocol):
     """An attempt under way."""
@@ -90,9 +93,11 @@ class Partition:
         in_flight_max: int,
         in_flight_bytes_max: int = 1 << 62,
     ) -> None:
+        """*sources* are the topics `invocations` and `commands`, then the retry tiers."""
         self.owner = owner
         self.number = number
         self.sources = tuple(TopicPartition(topic, number) for topic in sources)
+        self.tiers = self.sources[2:]
         self.changelog = TopicPartition(changelog, number)
         self.in_flight_max = in_flight_max
         self.in_flight_bytes_max = in_flight_bytes_max

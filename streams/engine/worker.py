@@ -203,6 +203,12 @@ def _add_agents(app: StreamsApp) -> None:
         async for batch in batches:
             app.process(app.processor.invocations, batch)
 
+    @app.agent(app.topic(topics.commands, schema=BatchSchema(), acks=False), name="commands")  # type: ignore[untyped-decorator]
+    async def commands(batches: AsyncIterator[Batch]) -> None:
+        """Cancels invocations."""
+        async for batch in batches:
+            app.process(app.processor.commands, batch)
+
     @app.agent(TierTopics(app, topics=topics.tiers, schema=BatchSchema(), acks=False), name="retries")  # type: ignore[untyped-decorator]
     async def retries(batches: AsyncIterator[Batch]) -> None:
         """Runs the attempts that waited in a retry tier."""

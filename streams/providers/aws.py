@@ -107,6 +107,12 @@ class Aws:
     expired_message: str = "Function not invoked. Event age exceeded"
     """Dead-letter message of an event that aged out without an attempt. [G] In the manner of the message for reserved
     concurrency 0; no such dead letter was ever seen."""
+    cancelled_condition: str = "Cancelled"
+    """Condition of an invocation that was cancelled. A word of ours: Lambda cannot cancel."""
+    cancelled_is_sent: bool = True
+    """Whether the failure destination and the dead-letter queue get an invocation that was cancelled. Ours, too."""
+    cancelled_message: str = "Invocation cancelled"
+    """Dead-letter message of an invocation that was cancelled. Ours, too."""
     recursion_condition: str = "RecursiveInvocation"
     """Condition of a chain that was cut. [E] The page only says that the event is kept for the failure destination."""
     recursion_status_code: int = 400
@@ -243,6 +249,8 @@ class Aws:
                 return "Function.ResponseSizeTooLarge", f"Response payload size exceeded {limit}."
 
     def condition(self, ended: Ended) -> str:
+        if ended.ending == "cancelled":
+            return self.cancelled_condition
         return _CONDITIONS.get(ended.ending, self.recursion_condition)
 
     def record(self, ended: Ended) -> dict[str, Any]:
@@ -327,6 +335,8 @@ class Aws:
             return self.recursion_status_code, self.recursion_error, self.recursion_message
         if ended.ending == "zero_concurrency":
             return None, self.condition(ended), self.zero_concurrency_message
+        if ended.ending == "cancelled":
+            return None, self.condition(ended), self.cancelled_message
         if outcome is None:
             return None, self.condition(ended), self.expired_message
         match outcome.kind:

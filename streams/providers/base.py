@@ -65,6 +65,10 @@ class Provider(Protocol):
     record_schema: ClassVar[str]
     """Name of the Avro schema of its records, a file in `schemas/`."""
 
+    @property
+    def cancelled_is_sent(self) -> bool:
+        """Whether the failure destination gets the record of a cancelled invocation."""
+
     def policy(self, retries: int | None, age_max_s: int | None) -> Policy:
         """The rules for a function with these settings; None means the setting is absent. Values are in bounds."""
 

@@ -237,7 +237,7 @@ class Consumer:
         self._recovery = asyncio.Event()
         self._recovery_generation = 0
         self._revoked = False
-        self._inboxes: tuple[deque[Batch], deque[Batch]] = (deque(), deque())
+        self._inboxes: dict[str, deque[Batch]] = {agent: deque() for agent in ("invocations", "commands", "retries")}
 
     # -- what the engine asks ------------------------------------------------------------------------------------
 
@@ -257,16 +257,16 @@ class Consumer:
 
     async def deliver(self, batch: Batch) -> None:
         """Into the agent's queue; it comes out of it in order, and a little later."""
-        inbox = self._inboxes[batch.source.topic != self.engine.topics.invocations]
-        inbox.append(batch)
-        self.worker.process.call_later(self.rng.random() * self.rng.choice(HOPS_S), self._process, inbox)
+        topics = self.engine.topics
+        agent = {topics.invocations: "invocations", topics.commands: "commands"}.get(batch.source.topic, "retries")
+        self._inboxes[agent].append(batch)
+        self.worker.process.call_later(self.rng.random() * self.rng.choice(HOPS_S), self._process, agent)
 
-    def _process(self, inbox: deque[Batch]) -> None:
-        batch, processor = inbox.popleft(), self.worker.processor
+    def _process(self, agent: str) -> None:
+        batch = self._inboxes[agent].popleft()
         self.worker.point("delivered")
-        step = processor.invocations if inbox is self._inboxes[0] else processor.retries
         try:
-            step(batch)
+            getattr(self.worker.processor, agent)(batch)
         except Exception as error:
             self.engine.task_failed(error)
 
