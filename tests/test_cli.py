@@ -53,6 +53,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("BROKER", "PREFIX", "CONFIG", "WORKER_NAME", "PARTITIONS"):
         monkeypatch.delenv(f"STREAMS_{name}", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 

@@ -16,11 +16,13 @@ import contextlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     Column,
     ColumnElement,
     Connection,
@@ -31,6 +33,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    bindparam,
     create_engine,
     delete,
     event,
@@ -261,6 +264,7 @@ class ReadModel:
                 "pip install 'invocation-streams[postgresql]'"
             ) from error
         self._writer = self._engine.execution_options(writes=True)
+        self._statements = _Statements(self._engine.dialect)
         self._codec = Codec(load_schemas())
         self._encode = facts_encoder(self._codec.prefix("Facts"))
 
@@ -353,7 +357,7 @@ class ReadModel:
     # -- writing -------------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Make the tables if they are not there. ReadModelError when those of another version are."""
+        """Make the tables if they are not there. ConfigurationError when those of another version are."""
         if self._file is not None:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._writing() as connection:
@@ -361,7 +365,10 @@ class ReadModel:
             if (found := _layout(connection)) is None:
                 _make(connection)
             elif found != LAYOUT:
-                raise ReadModelError(self._other_version())
+                raise ConfigurationError(
+                    f"the read model {self.where} was made by another version of Streams: `streams console --rebuild` "
+                    "makes it anew from the log"
+                )
 
     def rebuild(self) -> None:
         """Forget everything; projectors, those that run too, begin again at the beginning of the log."""
@@ -376,11 +383,15 @@ class ReadModel:
         """Take in what was read, and move on, in one transaction. Raises Overtaken; then nothing is written."""
         with self._writing() as connection:
             for move in sorted(moves, key=lambda move: (move.topic, move.partition)):
-                _move(connection, move)
+                _move(connection, move, self._statements.insert_position)
             if facts:
                 self._write_facts(connection, facts)
             if records:
-                _insert(connection, _RECORDS, [_record_row(record) for record in records])
+                rows = [
+                    (record.request_id, record.place.partition, record.place.topic, record.place.offset, record.at_ms)
+                    for record in records
+                ]
+                connection.exec_driver_sql(self._statements.insert_record, rows)
 
     def prune(self, before_ms: int) -> int:
         """Delete invocations of which nothing has happened since *before_ms* (their facts are leaving the log too).
@@ -395,18 +406,18 @@ class ReadModel:
     def _write_facts(self, connection: Connection, facts: Sequence[Located]) -> None:
         statuses, events = project(_known(connection, earlier(facts)), facts)
         if statuses:
-            _upsert(connection, [_status_row(status) for status in statuses])
+            connection.exec_driver_sql(self._statements.upsert_status, [_status_row(status) for status in statuses])
         if events:
             rows = [
-                {
-                    "partition": event.located.partition,
-                    "first_offset": event.first_offset,
-                    "offset": event.located.offset,
-                    "facts": self._encode("", "", "", None, None, event.located.record.facts),
-                }
+                (
+                    event.located.partition,
+                    event.first_offset,
+                    event.located.offset,
+                    self._encode("", "", "", None, None, event.located.record.facts),
+                )
                 for event in events
             ]
-            _insert(connection, _EVENTS, rows)
+            connection.exec_driver_sql(self._statements.insert_event, rows)
 
     def _prune_some(self, before_ms: int) -> int:
         row = _INVOCATIONS.c
@@ -416,13 +427,12 @@ class ReadModel:
         )
         with self._writing() as connection:
             found = connection.execute(old.limit(_PRUNED_AT_ONCE)).all()
-            for part in _parts(found):
-                keys = [(partition, offset) for partition, offset, _ in part]
-                for table in (_EVENTS, _INVOCATIONS):
-                    connection.execute(delete(table).where(tuple_(table.c.partition, table.c.first_offset).in_(keys)))
-                ids = [request_id for _, _, request_id in part]
-                records = _RECORDS.c
-                connection.execute(delete(_RECORDS).where(records.request_id.in_(ids), records.at_ms < before_ms))
+            if found:
+                keys = [(partition, first_offset) for partition, first_offset, _ in found]
+                connection.exec_driver_sql(self._statements.delete_status, keys)
+                connection.exec_driver_sql(self._statements.delete_events, keys)
+                records = [(request_id, partition, before_ms) for partition, _, request_id in found]
+                connection.exec_driver_sql(self._statements.delete_records, records)
         return len(found)
 
     # -- connections ---------------------------------------------------------------------------------------------
@@ -458,12 +468,6 @@ class ReadModel:
         except SQLAlchemyError as error:
             raise ReadModelError(f"the read model {self.where} cannot be used: {error}") from error
 
-    def _other_version(self) -> str:
-        return (
-            f"the read model {self.where} was made by another version of Streams: `streams console --rebuild` makes it "
-            "anew from the log"
-        )
-
 
 _EXPECTED = (
     "It should be the path of a SQLite file or a URL like postgresql://user:password@host/database "
@@ -484,7 +488,7 @@ def _url(text: str) -> URL:
 
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True, paramstyle="format")
     engine = create_engine(url, hide_parameters=True, connect_args={"timeout": _BUSY_TIMEOUT_S})
 
     @event.listens_for(engine, "connect")
@@ -524,18 +528,59 @@ def _make(connection: Connection) -> None:
 # -- statements ------------------------------------------------------------------------------------------------------
 
 
-def _move(connection: Connection, move: Move) -> None:
+class _Statements:
+    """What is executed for many rows at once, compiled once: SQLAlchemy takes longer over a row than SQLite does.
+
+    Parameters are positional, in the order of the columns in the text.
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._insert = _INSERTS[dialect.name]
+        status, events, records = _INVOCATIONS.c, _EVENTS.c, _RECORDS.c
+        new = self._insert(_INVOCATIONS)
+        self.upsert_status = self._compiled(
+            new.on_conflict_do_update(
+                index_elements=[status.partition, status.first_offset],
+                set_={column.name: new.excluded[column.name] for column in status if not column.primary_key},
+                where=new.excluded.last_offset > status.last_offset,  # unless what is there knows more
+            )
+        )
+        self.insert_event = self._compiled(self._insert(_EVENTS).on_conflict_do_nothing())
+        self.insert_record = self._compiled(self._insert(_RECORDS).on_conflict_do_nothing())
+        partition: BindParameter[int] = bindparam("partition")
+        first_offset: BindParameter[int] = bindparam("first_offset")
+        self.delete_status = self._compiled(
+            delete(_INVOCATIONS).where(status.partition == partition, status.first_offset == first_offset)
+        )
+        self.delete_events = self._compiled(
+            delete(_EVENTS).where(events.partition == partition, events.first_offset == first_offset)
+        )
+        self.delete_records = self._compiled(
+            delete(_RECORDS).where(
+                records.request_id == bindparam("request_id"),
+                records.partition == partition,
+                records.at_ms < bindparam("before_ms"),
+            )
+        )
+        self.insert_position = self._insert(_POSITIONS).on_conflict_do_nothing()
+
+    def _compiled(self, statement: Any) -> str:
+        return str(statement.compile(dialect=self._dialect))
+
+
+_INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+def _move(connection: Connection, move: Move, insert_position: Any) -> None:
     row = _POSITIONS.c
     here = (row.topic == move.topic, row.partition == move.partition)
-    moved = connection.execute(
-        update(_POSITIONS).where(*here, row.next_offset == move.start).values(next_offset=move.end)
-    )
-    if moved.rowcount == 0:
-        if move.start != 0:
-            raise Overtaken
-        first = {"topic": move.topic, "partition": move.partition, "next_offset": move.end}
-        if not connection.execute(_insert_new(connection.dialect, _POSITIONS).values(first)).rowcount:
-            raise Overtaken
+    there = update(_POSITIONS).where(*here, row.next_offset == move.start).values(next_offset=move.end)
+    if connection.execute(there).rowcount:
+        return
+    first = {"topic": move.topic, "partition": move.partition, "next_offset": move.end}
+    if move.start != 0 or not connection.execute(insert_position.values(first)).rowcount:
+        raise Overtaken
 
 
 def _known(connection: Connection, keys: set[Key]) -> dict[Key, InvocationStatus]:
@@ -543,58 +588,14 @@ def _known(connection: Connection, keys: set[Key]) -> dict[Key, InvocationStatus
     row = _INVOCATIONS.c
     known: dict[Key, InvocationStatus] = {}
     for ids in _parts({request_id for _, request_id in keys}):
-        for found in connection.execute(
-            select(*_STATUS_COLUMNS).where(row.request_id.in_(ids)).order_by(row.first_offset)
-        ):
+        wanted = select(*_STATUS_COLUMNS).where(row.request_id.in_(ids)).order_by(row.first_offset)
+        for found in connection.execute(wanted):
             status = InvocationStatus(*found)
             known[status.partition, status.request_id] = status
     return known
 
 
-def _insert_new(dialect: Dialect, table: Table) -> Any:
-    """An INSERT that passes over what is there already."""
-    return _DIALECTS[dialect.name](table).on_conflict_do_nothing()
-
-
-def _insert(connection: Connection, table: Table, rows: list[dict[str, object]]) -> None:
-    connection.execute(_insert_new(connection.dialect, table), rows)
-
-
-def _upsert(connection: Connection, rows: list[dict[str, object]]) -> None:
-    """Write rows, unless what is there knows more."""
-    statement = _DIALECTS[connection.dialect.name](_INVOCATIONS)
-    new = statement.excluded
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[_INVOCATIONS.c.partition, _INVOCATIONS.c.first_offset],
-            set_={column.name: new[column.name] for column in _INVOCATIONS.c if not column.primary_key},
-            where=new.last_offset > _INVOCATIONS.c.last_offset,
-        ),
-        rows,
-    )
-
-
-_DIALECTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-
-
-def _status_row(status: InvocationStatus) -> dict[str, object]:
-    row: dict[str, object] = {name: getattr(status, name) for name in _FIELDS}
-    row["order_ms"] = status.order_ms
-    return row
-
-
-_FIELDS = tuple(field.name for field in fields(InvocationStatus))
-
-
-def _record_row(record: FoundRecord) -> dict[str, object]:
-    place = record.place
-    return {
-        "request_id": record.request_id,
-        "partition": place.partition,
-        "topic": place.topic,
-        "offset": place.offset,
-        "at_ms": record.at_ms,
-    }
+_status_row = attrgetter(*(column.name for column in _INVOCATIONS.c))  # order_ms, the last, is its property
 
 
 def _record_of(status: InvocationStatus, found: Iterable[tuple[str, int, int]]) -> RecordPlace | None:
