@@ -79,7 +79,7 @@ def facts_datum(
         "provider": provider,
         "traceparent": traceparent,
         "offset": offset,
-        "facts": [(f"streams.{type(fact).__name__}", _fields(fact)) for fact in facts],
+        "facts": [(f"streams.{type(fact).__name__}", fact_fields(fact)) for fact in facts],
     }
 
 
@@ -122,7 +122,8 @@ def _outcome(outcome: Outcome) -> tuple[bytes, ...]:
     return _word(outcome.kind), long_bytes(outcome.status_code), string_bytes(error_type), string_bytes(error_message)
 
 
-def _fields(fact: Fact) -> dict[str, Any]:
+def fact_fields(fact: Fact) -> dict[str, Any]:
+    """The fields of *fact* by the names of the schema; of an outcome what a fact keeps of it."""
     match fact:
         case Accepted(at_ms, accepted_at_ms, due_at_ms, depth):
             return {"at_ms": at_ms, "accepted_at_ms": accepted_at_ms, "due_at_ms": due_at_ms, "depth": depth}

@@ -49,6 +49,12 @@ DEFAULT = "127.0.0.1:8080"
     type=click.Path(dir_okay=False, path_type=Path),
     help="Its private key (PEM), if that is not in the same file.",
 )
+@click.option(
+    "--console/--no-console",
+    "projects",
+    default=True,
+    help="Whether a `streams console` of this gateway keeps the read model up to date.  [default: yes]",
+)
 @pass_settings
 def gateway(
     settings: Settings,
@@ -57,11 +63,15 @@ def gateway(
     no_keys: bool,
     tls_cert: Path | None,
     tls_key: Path | None,
+    projects: bool,
 ) -> None:
     """Serve the providers' APIs until Ctrl-C or SIGTERM.
 
     Programs written for AWS Lambda, Alibaba Function Compute or Huawei FunctionGraph invoke functions here by changing
     the endpoint of their SDK. An invocation is accepted (202) when Kafka has it for good.
+
+    What became of invocations is looked up in the read model (STREAMS_READ_MODEL), which a `streams console` beside the
+    gateway keeps up to date; with --no-console, one that runs elsewhere does.
 
     Without keys, only this machine may connect. With keys, requests must carry the signature that the cloud's SDK makes
     with one of them (AWS SigV4, Alibaba ACS3 and FC, Huawei SDK-HMAC-SHA256, or a token).
@@ -85,7 +95,8 @@ def gateway(
         click.echo(
             "No keys are configured: requests need not be signed, everybody who can connect is let in.", err=True
         )
-    run(serve(settings, Listening(host=host, port=port, tls=_tls(tls_cert, tls_key), keys=keys), show))
+    listening = Listening(host=host, port=port, tls=_tls(tls_cert, tls_key), keys=keys, projects=projects)
+    run(serve(settings, listening, show))
 
 
 def is_loopback(host: str) -> bool:

@@ -64,8 +64,11 @@ class Intake:
         """The partition number that `accept` writes *request_id* to: the same id always to the same one."""
         return crc32(request_id.encode()) % self._partitions
 
-    async def accept(self, request_id: str, event: bytes, headers: Sequence[tuple[str, bytes]]) -> None:
-        """Returns when the broker has the invocation for good. Raises `Unavailable`, `Overloaded` or `TooLarge`."""
+    async def accept(self, request_id: str, event: bytes, headers: Sequence[tuple[str, bytes]]) -> tuple[int, int]:
+        """Partition and offset of the invocation, when the broker has it for good.
+
+        Raises `Unavailable`, `Overloaded` or `TooLarge`.
+        """
         if self._closing or self._producer is None:
             raise Unavailable
         if self._waiting >= WAITING_MAX:
@@ -77,7 +80,8 @@ class Intake:
                 sent = await self._producer.send(
                     self._topic, event, key, partition=crc32(key) % self._partitions, headers=headers
                 )
-                await sent
+                at = await sent
+                return at.partition, at.offset
         except MessageSizeTooLargeError as error:
             raise TooLarge from error
         except TimeoutError as error:

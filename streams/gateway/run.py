@@ -7,13 +7,16 @@ import contextlib
 import logging
 import signal
 import ssl
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import click
 from aiokafka.errors import KafkaError
 
 from streams import cluster
+from streams.console.store import ReadModel
 from streams.errors import BrokerError, ConfigurationError
 from streams.functions import Functions
 from streams.functions.live import LiveFunctions
@@ -23,10 +26,17 @@ from streams.gateway.keys import Keys
 from streams.gateway.native import Native
 from streams.gateway.server import Server
 from streams.gateway.services import Services
+from streams.gateway.statuses import Statuses
 from streams.invokers import Invokers
+from streams.local.process import ChildProcess
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
+
+PROJECTOR_STOP_S = 5.0
+"""`streams console` may take so long to stop."""
+PROJECTOR_PAUSE_S = 2.0
+"""It is not started again sooner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +47,8 @@ class Listening:
     port: int
     tls: ssl.SSLContext | None = None
     keys: Keys = field(default_factory=Keys)
+    projects: bool = True
+    """Whether a `streams console` of ours keeps the read model up to date; False: somebody else's does."""
 
 
 async def serve(settings: Settings, listening: Listening, ready: Callable[[str], None]) -> None:
@@ -48,7 +60,7 @@ async def serve(settings: Settings, listening: Listening, ready: Callable[[str],
         failures.append(error)
         stopped.set()
 
-    async with _services(settings, listening.keys, fail) as services:
+    async with _services(settings, listening, fail) as services:
         server = Server(apis(services), Native(services), authenticates=bool(listening.keys))
         try:
             port = await server.start(listening.host, listening.port, listening.tls)
@@ -72,7 +84,9 @@ def apis(services: Services) -> dict[str, Api]:
 
 
 @contextlib.asynccontextmanager
-async def _services(settings: Settings, keys: Keys, failed: Callable[[BaseException], None]) -> AsyncIterator[Services]:
+async def _services(
+    settings: Settings, listening: Listening, failed: Callable[[BaseException], None]
+) -> AsyncIterator[Services]:
     async with contextlib.AsyncExitStack() as stack:
         live = LiveFunctions(settings, _nothing, failed)
         async with cluster.Cluster(settings) as admin:
@@ -89,7 +103,35 @@ async def _services(settings: Settings, keys: Keys, failed: Callable[[BaseExcept
             stack.push_async_callback(intake.stop)
         except KafkaError as error:
             raise BrokerError(f"Kafka refused: {error}") from error
-        yield Services(live=live, intake=intake, invokers=invokers, keys=keys)
+        model = ReadModel(settings.read_model_url())
+        stack.callback(model.close)
+        await asyncio.to_thread(model.prepare)
+        if listening.projects:
+            stack.push_async_callback(_stop, asyncio.get_running_loop().create_task(_project(settings)))
+        yield Services(live=live, intake=intake, invokers=invokers, statuses=Statuses(model), keys=listening.keys)
+
+
+async def _project(settings: Settings) -> None:
+    """Keep a `streams console` running, in a process of its own: reading facts must not slow requests."""
+    command = [sys.executable, "-m", "streams", "--broker", settings.broker, "--prefix", settings.prefix, "console"]
+    command += ["--read-model", settings.read_model_url()]
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    output = settings.state / f"{settings.prefix}console.log"
+    while True:
+        child = await asyncio.to_thread(ChildProcess, command, folder=Path.cwd(), log=output)
+        try:
+            while child.exit_code is None:  # noqa: ASYNC110  # a process calls nobody
+                await asyncio.sleep(0.5)
+        finally:
+            await asyncio.shield(asyncio.to_thread(child.stop, PROJECTOR_STOP_S))
+        log.error("streams console ended with exit code %s; it is started again. See %s", child.exit_code, output)
+        await asyncio.sleep(PROJECTOR_PAUSE_S)
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 async def _nothing(functions: Functions) -> None:

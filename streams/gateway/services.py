@@ -13,6 +13,7 @@ from streams.functions.live import LiveFunctions
 from streams.functions.stored import Entry, Key
 from streams.gateway.intake import Intake
 from streams.gateway.keys import Keys
+from streams.gateway.statuses import Statuses
 from streams.invokers import Call, Invokers, Runner
 from streams.providers.base import Provider
 
@@ -29,6 +30,7 @@ class Services:
     live: LiveFunctions
     intake: Intake
     invokers: Invokers
+    statuses: Statuses
     keys: Keys = field(default_factory=Keys)
     now_ms: Callable[[], int] = epoch_ms
     _runners: dict[str, tuple[Function, Runner]] = field(default_factory=dict)
@@ -62,7 +64,8 @@ class Services:
             headers.append(("delay-ms", b"%d" % delay_ms))
         if traceparent is not None:
             headers.append(("traceparent", traceparent.encode()))
-        await self.intake.accept(request_id, event, headers)
+        partition, offset = await self.intake.accept(request_id, event, headers)
+        self.statuses.remember(function, request_id, partition, offset, self.now_ms())
 
     async def run(self, function: Function, event: bytes, value: object, request_id: str) -> Outcome | None:
         """Invoke *function* synchronously, here: *event* is what was sent, *value* what its provider reads in it.
