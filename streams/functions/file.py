@@ -381,6 +381,9 @@ def _import_fault(module: str, error: BaseException) -> str:
 # -- destinations ----------------------------------------------------------------------------------------------------
 
 
+_KAFKA = "kafka://"
+
+
 def _destination(table: _Table, key: str, provider: Provider) -> Destination | None:
     address = table.text(key)
     if address is None:
@@ -390,7 +393,7 @@ def _destination(table: _Table, key: str, provider: Provider) -> Destination | N
         return KafkaDestination(topic)
     if provider.parse_destination(address) is not None:
         return FunctionDestination(address)
-    if table.lenient:
+    if table.lenient and not address.startswith(_KAFKA):
         return ServiceDestination(address)
     kinds = f"kafka://topic, nor the ARN or URN of a function of {provider.name}"
     table.fault(key, f"{_shown(address)} is neither {kinds}; this version delivers to Kafka topics and functions")
@@ -404,7 +407,7 @@ def _dead_letter(table: _Table) -> KafkaDestination | ServiceDestination | None:
     topic = _kafka_topic(address)
     if topic is not None:
         return KafkaDestination(topic)
-    if table.lenient:
+    if table.lenient and not address.startswith(_KAFKA):
         return ServiceDestination(address)
     table.fault("dead_letter", f"{_shown(address)} is not kafka://topic; this version has no other dead-letter queues")
     return None
@@ -412,7 +415,7 @@ def _dead_letter(table: _Table) -> KafkaDestination | ServiceDestination | None:
 
 def _kafka_topic(address: str) -> str | None:
     """The topic in ``kafka://topic``; None for anything else, and for a name that no topic can have."""
-    topic = address.removeprefix("kafka://")
+    topic = address.removeprefix(_KAFKA)
     return topic if topic != address and _TOPIC.fullmatch(topic) else None
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.cluster import Cluster
 from streams.core.model import Function
 from streams.errors import BrokerError, ConfigurationError
 from streams.functions.catalogue import Functions
@@ -156,6 +157,16 @@ class LiveFunctions:
                     await self._moved.wait_for(lambda: self._position > sent.offset)
         except (KafkaError, TimeoutError) as error:
             raise BrokerError(f"Kafka did not take the change: {error!r}") from error
+
+    async def make_topics(self, destinations: Collection[str]) -> None:
+        """Make the topics that do not exist, as `streams topics create` does. Raises `BrokerError`."""
+        if not destinations:
+            return
+        try:
+            async with Cluster(self._settings) as cluster:
+                await cluster.create(self._settings.topics, destinations)
+        except KafkaError as error:
+            raise BrokerError(f"Kafka did not make {', '.join(destinations)}: {error!r}") from error
 
     async def _read(self) -> bool:
         """Take over what is there. Returns whether there was something."""

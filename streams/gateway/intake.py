@@ -1,4 +1,6 @@
-"""Puts invocations on Kafka. An invocation is accepted when every in-sync replica has it (acks=all), and not before."""
+"""Puts invocations, and commands about them, on Kafka. Either is accepted when every in-sync replica has it (acks=all),
+and not before.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from streams.cluster import RECORD_BYTES_MAX
+from streams.codec.commands import cancel_headers
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -38,11 +41,12 @@ class TooLarge(Exception):
 
 
 class Intake:
-    """An idempotent producer for `invocations`."""
+    """An idempotent producer for `invocations` and `commands`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._topic = settings.topics.invocations
+        self._commands = settings.topics.commands
         self._producer: AIOKafkaProducer | None = None
         self._partitions = 0
         self._waiting = 0
@@ -64,22 +68,31 @@ class Intake:
         """The partition number that `accept` writes *request_id* to: the same id always to the same one."""
         return crc32(request_id.encode()) % self._partitions
 
-    async def accept(self, request_id: str, event: bytes, headers: Sequence[tuple[str, bytes]]) -> tuple[int, int]:
+    async def accept(
+        self, request_id: str, event: bytes, headers: Sequence[tuple[str, bytes | None]]
+    ) -> tuple[int, int]:
         """Partition and offset of the invocation, when the broker has it for good.
 
         Raises `Unavailable`, `Overloaded` or `TooLarge`.
         """
+        key = request_id.encode()
+        return await self._send(self._topic, crc32(key) % self._partitions, key, event, headers)
+
+    async def cancel(self, request_id: str, partition: int) -> None:
+        """Returns when the broker has the command to cancel an invocation of *partition*. Raises as `accept` does."""
+        await self._send(self._commands, partition, request_id.encode(), None, cancel_headers())
+
+    async def _send(
+        self, topic: str, partition: int, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]
+    ) -> tuple[int, int]:
         if self._closing or self._producer is None:
             raise Unavailable
         if self._waiting >= WAITING_MAX:
             raise Overloaded
-        key = request_id.encode()
         self._waiting += 1
         try:
             async with asyncio.timeout(ACCEPT_TIMEOUT_S):
-                sent = await self._producer.send(
-                    self._topic, event, key, partition=crc32(key) % self._partitions, headers=headers
-                )
+                sent = await self._producer.send(topic, value, key, partition=partition, headers=headers)
                 at = await sent
                 return at.partition, at.offset
         except MessageSizeTooLargeError as error:
@@ -87,7 +100,7 @@ class Intake:
         except TimeoutError as error:
             raise Unavailable from error
         except KafkaError as error:
-            log.error("an invocation was not accepted: %r", error)
+            log.error("%s has not taken a record: %r", topic, error)
             if not isinstance(error, KafkaTimeoutError) and not error.retriable:
                 await self._renew()
             raise Unavailable from error

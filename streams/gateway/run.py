@@ -21,6 +21,7 @@ from streams.errors import BrokerError, ConfigurationError
 from streams.functions import Functions
 from streams.functions.live import LiveFunctions
 from streams.gateway.edge import Api
+from streams.gateway.functiongraph import FunctionGraphApi
 from streams.gateway.intake import Intake
 from streams.gateway.keys import Keys
 from streams.gateway.native import Native
@@ -80,7 +81,7 @@ async def serve(settings: Settings, listening: Listening, ready: Callable[[str],
 
 def apis(services: Services) -> dict[str, Api]:
     """Each cloud's API by the first path segments that belong to it."""
-    return {}
+    return {"v2": FunctionGraphApi(services)}
 
 
 @contextlib.asynccontextmanager
@@ -108,7 +109,14 @@ async def _services(
         await asyncio.to_thread(model.prepare)
         if listening.projects:
             stack.push_async_callback(_stop, asyncio.get_running_loop().create_task(_project(settings)))
-        yield Services(live=live, intake=intake, invokers=invokers, statuses=Statuses(model), keys=listening.keys)
+        yield Services(
+            settings=settings,
+            live=live,
+            intake=intake,
+            invokers=invokers,
+            statuses=Statuses(model),
+            keys=listening.keys,
+        )
 
 
 async def _project(settings: Settings) -> None:

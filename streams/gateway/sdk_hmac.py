@@ -1,8 +1,8 @@
 """Huawei's request signature ``SDK-HMAC-SHA256``, as a server checks it. Pure.
 
-Sources [C, read November 2026]: the signer in huaweicloudsdkcore 3.1.219, and the API Request Signing Guide for the time
-limit and the texts. In short: an HMAC with the secret key over the time and the hash of method, decoded and encoded
-path (with a slash at its end), sorted query, signed headers and the hash of the body.
+Sources, read November 2026: [C] the signer in huaweicloudsdkcore 3.1.219, [D] the API Request Signing Guide for the
+time limit and the texts. In short: an HMAC with the secret key over the time and a hash of method, path (encoded anew,
+with a slash at its end), sorted query, signed headers and the hash of the body.
 """
 
 from __future__ import annotations

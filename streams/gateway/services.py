@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from streams.core.model import Function, Outcome
+from streams.console.store import InvocationStatus
+from streams.core.model import Function, KafkaDestination, Outcome
+from streams.errors import BrokerError
 from streams.functions import Functions
 from streams.functions.live import LiveFunctions
 from streams.functions.stored import Entry, Key
-from streams.gateway.intake import Intake
+from streams.gateway.intake import Intake, Unavailable
 from streams.gateway.keys import Keys
 from streams.gateway.statuses import Statuses
 from streams.invokers import Call, Invokers, Runner
 from streams.providers.base import Provider
+from streams.settings import Settings
+
+CANCEL_S = 3.0
+"""How long a cancel is repeated for an invocation that no worker may know yet: it is on its way."""
+_CANCEL_AGAIN_S = 0.1
 
 
 def epoch_ms() -> int:
@@ -27,6 +35,7 @@ def epoch_ms() -> int:
 class Services:
     """Shared by all APIs of one gateway."""
 
+    settings: Settings
     live: LiveFunctions
     intake: Intake
     invokers: Invokers
@@ -66,6 +75,41 @@ class Services:
             headers.append(("traceparent", traceparent.encode()))
         partition, offset = await self.intake.accept(request_id, event, headers)
         self.statuses.remember(function, request_id, partition, offset, self.now_ms())
+
+    async def cancel(self, status: InvocationStatus) -> None:
+        """End an invocation that is not over, as soon as its worker hears of it. Raises what `Intake.cancel` raises.
+
+        A worker passes over what it does not know yet, so for an invocation without facts the command is repeated.
+        """
+        await self.intake.cancel(status.request_id, status.partition)
+        known = status.first_offset >= 0
+        for _ in range(0 if known else round(CANCEL_S / _CANCEL_AGAIN_S)):
+            await asyncio.sleep(_CANCEL_AGAIN_S)
+            found = await self.statuses.get(status.provider, status.request_id)
+            if found is not None and found.ending is not None:
+                break
+            await self.intake.cancel(status.request_id, status.partition)
+
+    async def store(self, key: Key, entry: Entry) -> list[str]:
+        """Store *entry* for everybody, and make the Kafka topics that it names as destinations.
+
+        Returns what is wrong with it; then nothing is stored. Raises `Unavailable`.
+        """
+        functions, faults = self.live.description.read(key, {**self.live.description.entries, key: entry})
+        if faults:
+            return faults
+        targets = (
+            t for function in functions for t in (function.on_success, function.on_failure, function.dead_letter)
+        )
+        topics = {target.topic for target in targets if isinstance(target, KafkaDestination)}
+        if ours := sorted(topics.intersection(self.settings.topics.all)):
+            return [f"kafka://{ours[0]} is a topic of Streams itself"]
+        try:
+            await self.live.make_topics(topics - self.functions.kafka_topics())
+            await self.live.put(key, entry)
+        except BrokerError as error:
+            raise Unavailable from error
+        return []
 
     async def run(self, function: Function, event: bytes, value: object, request_id: str) -> Outcome | None:
         """Invoke *function* synchronously, here: *event* is what was sent, *value* what its provider reads in it.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Collection, MutableSequence, Sequence
+from dataclasses import replace
 
 from streams.console.store import InvocationStatus, Page, Query, ReadModel
 from streams.core.facts import Fact
@@ -15,6 +17,8 @@ wrote them."""
 LOOK_EVERY_S = 0.05
 REMEMBERED = 20_000
 """So many of the invocations that this gateway accepted last are known to it before any worker has read them."""
+LISTED_MAX = 1_000
+"""So many of them, at most, are looked up for a list."""
 
 
 class Statuses:
@@ -22,13 +26,14 @@ class Statuses:
 
     def __init__(self, model: ReadModel) -> None:
         self._model = model
-        self._accepted: dict[str, InvocationStatus] = {}
+        # Not a dict: to take the first out of one becomes dearer with each that was taken out.
+        self._accepted: OrderedDict[str, tuple[Function, int, int, int]] = OrderedDict()
 
     def remember(self, function: Function, request_id: str, partition: int, offset: int, at_ms: int) -> None:
         """An invocation was accepted here; no worker may have read it yet."""
         if len(self._accepted) >= REMEMBERED:
-            del self._accepted[next(iter(self._accepted))]
-        self._accepted[request_id] = _waiting(function, request_id, partition, offset, at_ms)
+            self._accepted.popitem(last=False)
+        self._accepted[request_id] = function, partition, offset, at_ms
 
     async def get(self, provider: str | None, request_id: str) -> InvocationStatus | None:
         """The invocation, the one accepted last if there were several. None when nobody knows it."""
@@ -37,7 +42,7 @@ class Statuses:
             found = await asyncio.to_thread(self._model.find, request_id, provider)
             if found:
                 return found[0]
-            remembered = self._accepted.get(request_id)
+            remembered = self._remembered(request_id)
             if remembered is not None and provider in (None, remembered.provider):
                 return remembered
             if asyncio.get_running_loop().time() > deadline:
@@ -48,12 +53,58 @@ class Statuses:
         """One page of invocations. Raises InvalidToken."""
         return await asyncio.to_thread(self._model.list, query)
 
+    async def find(self, provider: str, request_ids: Collection[str]) -> dict[str, InvocationStatus]:
+        """Those of *request_ids* that anybody knows, by id."""
+        wanted, deadline = set(request_ids), asyncio.get_running_loop().time() + SEEN_WITHIN_S
+        while True:
+            found = await asyncio.to_thread(self._model.known, provider, wanted)
+            for request_id in wanted - found.keys():
+                remembered = self._remembered(request_id)
+                if remembered is not None and remembered.provider == provider:
+                    found[request_id] = remembered
+            if len(found) == len(wanted) or asyncio.get_running_loop().time() > deadline:
+                return found
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def page(self, query: Query) -> tuple[Sequence[InvocationStatus], int]:
+        """The invocations that *query* wants from its offset on, newest first, and how many there are in all."""
+        waiting = self._waiting(query) if not query.statuses or "waiting" in query.statuses else []
+        return await asyncio.to_thread(self._page, query, waiting)
+
+    def _page(self, query: Query, waiting: Sequence[InvocationStatus]) -> tuple[Sequence[InvocationStatus], int]:
+        assert query.provider is not None
+        known = self._model.known(query.provider, [status.request_id for status in waiting])
+        unknown = [status for status in waiting if status.request_id not in known]
+        count = len(unknown) + sum(self._model.counts(query).values())
+        items = unknown[query.offset : query.offset + query.limit]
+        if len(items) < query.limit:
+            rest = replace(query, offset=max(0, query.offset - len(unknown)), limit=query.limit - len(items))
+            items += self._model.list(rest).items
+        return items, count
+
+    def _waiting(self, query: Query) -> Sequence[InvocationStatus]:
+        """What of `remember` *query* may want, newest first; the read model may know better."""
+        first_ms, to_ms = query.accepted_from_ms or 0, query.accepted_to_ms
+        wanted: MutableSequence[InvocationStatus] = []
+        for request_id, (function, partition, offset, at_ms) in reversed(self._accepted.items()):
+            if at_ms < first_ms or len(wanted) == LISTED_MAX:
+                break
+            if (function.provider, function.name) != (query.provider, query.function):
+                continue
+            if query.qualifier in (None, function.qualifier) and (to_ms is None or at_ms < to_ms):
+                wanted.append(_waiting(request_id, function, partition, offset, at_ms))
+        return wanted
+
+    def _remembered(self, request_id: str) -> InvocationStatus | None:
+        remembered = self._accepted.get(request_id)
+        return _waiting(request_id, *remembered) if remembered is not None else None
+
     async def events(self, status: InvocationStatus) -> Sequence[Fact]:
         """All that happened to it, in order."""
         return await asyncio.to_thread(self._model.events, status)
 
 
-def _waiting(function: Function, request_id: str, partition: int, offset: int, at_ms: int) -> InvocationStatus:
+def _waiting(request_id: str, function: Function, partition: int, offset: int, at_ms: int) -> InvocationStatus:
     """An invocation that no worker has said anything of."""
     return InvocationStatus(
         partition=partition,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict
 
@@ -18,6 +19,7 @@ from streams.gateway.keys import Keys
 from streams.gateway.services import Services
 from streams.gateway.statuses import Statuses
 from streams.invokers import Call
+from streams.settings import Settings
 
 NOW_MS = 1_700_000_000_000
 
@@ -27,10 +29,14 @@ class FakeIntake:
 
     def __init__(self) -> None:
         self.accepted: list[tuple[str, bytes, dict[str, bytes]]] = []
+        self.cancelled: list[tuple[str, int]] = []
         self.error: Exception | None = None
 
     def partition_of(self, request_id: str) -> int:
         return 0
+
+    async def cancel(self, request_id: str, partition: int) -> None:
+        self.cancelled.append((request_id, partition))
 
     async def accept(self, request_id: str, event: bytes, headers: list[tuple[str, bytes]]) -> tuple[int, int]:
         if self.error is not None:
@@ -44,10 +50,14 @@ class FakeLive:
 
     def __init__(self, file: Path) -> None:
         self.description = Description(file)
+        self.topics: list[str] = []
 
     @property
     def functions(self) -> Functions:
         return self.description.functions()
+
+    async def make_topics(self, destinations: Collection[str]) -> None:
+        self.topics += destinations
 
     async def put(self, key: Key, entry: Entry | None) -> None:
         if entry is None:
@@ -82,8 +92,10 @@ class Bench:
         self.invokers = FakeInvokers()
         self.model = ReadModel(str(folder / "model.db"))
         self.model.prepare()
+        self.live = FakeLive(file)
         self.services = Services(
-            live=FakeLive(file),  # type: ignore[arg-type]
+            settings=Settings(),
+            live=self.live,  # type: ignore[arg-type]
             intake=self.intake,  # type: ignore[arg-type]
             invokers=self.invokers,  # type: ignore[arg-type]
             statuses=Statuses(self.model),
@@ -104,10 +116,18 @@ class Bench:
                 raise self.api.unknown(method, raw_path, found.other_methods)
             if len(body) > found.route.body_bytes_max:
                 raise self.api.too_large(found.route, len(body))
-            pairs = [pair.partition("=")[::2] for pair in raw_query.split("&") if pair]
+            pairs = parse_qsl(raw_query, keep_blank_values=True)
             given = CIMultiDictProxy(CIMultiDict(headers or {}))
             return await found.route.handler(
                 Request(method, raw_path, raw_query, MultiDict(pairs), given, body, request_id, found.parameters)
             )
         except Refused as refused:
             return self.api.refused(refused, request_id)
+
+    def principal(self, method: str, path: str, headers: dict[str, str]) -> str | Reply:
+        """Who is let in with *headers*, or what the server would answer."""
+        given = CIMultiDictProxy(CIMultiDict(headers))
+        try:
+            return self.api.authenticate(Request(method, path, "", MultiDict(), given, b"", "id-1"))
+        except Refused as refused:
+            return self.api.refused(refused, "id-1")
