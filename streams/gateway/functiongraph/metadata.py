@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 from streams.core.model import Function, HttpTarget
-from streams.gateway.functiongraph.configuration import Configured, local_time, shared_members
+from streams.gateway.functiongraph.configuration import Configured, shared_members
 from streams.providers.functiongraph import FunctionGraph
 
 _MEMORY_MB = 128
@@ -31,7 +32,8 @@ def function_document(function: Function, provider: FunctionGraph, modified_at_m
         "code_type": "inline",
         "version": function.executed_version,
         "description": "",
-        "last_modified": local_time(modified_at_ms, provider).isoformat(),
+        # The SDK parses this one, and puts a Z at its end if there is none.
+        "last_modified": f"{datetime.fromtimestamp(modified_at_ms // 1000, UTC):%Y-%m-%dT%H:%M:%SZ}",
         "type": "v2",
     }
 
