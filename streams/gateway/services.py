@@ -76,19 +76,22 @@ class Services:
         partition, offset = await self.intake.accept(request_id, event, headers)
         self.statuses.remember(function, request_id, partition, offset, self.now_ms())
 
-    async def cancel(self, status: InvocationStatus) -> None:
+    async def cancel(self, status: InvocationStatus) -> bool:
         """End an invocation that is not over, as soon as its worker hears of it. Raises what `Intake.cancel` raises.
 
         A worker passes over what it does not know yet, so for an invocation without facts the command is repeated.
+        False: it is not over nevertheless, and may still run; nobody has read it yet.
         """
         await self.intake.cancel(status.request_id, status.partition)
-        known = status.first_offset >= 0
-        for _ in range(0 if known else round(CANCEL_S / _CANCEL_AGAIN_S)):
+        if status.first_offset >= 0:
+            return True
+        for _ in range(round(CANCEL_S / _CANCEL_AGAIN_S)):
             await asyncio.sleep(_CANCEL_AGAIN_S)
             found = await self.statuses.get(status.provider, status.request_id)
             if found is not None and found.ending is not None:
-                break
+                return True
             await self.intake.cancel(status.request_id, status.partition)
+        return False
 
     async def store(self, key: Key, entry: Entry) -> list[str]:
         """Store *entry* for everybody, and make the Kafka topics that it names as destinations.

@@ -592,6 +592,13 @@ async def test_a_cancel_is_repeated_until_a_worker_knows_the_invocation(bench: B
     assert sent == [("new", 0), ("new", 0)]
 
 
+async def test_a_cancel_that_no_worker_hears_of_has_not_happened(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.gateway.services.CANCEL_S", 0.2)
+    await bench.send("POST", at(LATEST, "invocations-async"), b"{}", request_id="new")
+
+    assert refusal(await bench.send("POST", CANCEL, body(request_id="new"))) == (503, "FSS.0503")
+
+
 @pytest.mark.parametrize(
     ("change", "status", "code"),
     [
