@@ -7,7 +7,7 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from types import FrameType
 from typing import Any, Protocol, TypeVar
@@ -27,12 +27,16 @@ T = TypeVar("T")
 pass_settings = click.make_pass_decorator(Settings)
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run *work* to its end. Kafka's errors become ours, and its client's log stays out of the output."""
+def run(work: Coroutine[Any, Any, T], new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> T:
+    """Run *work* to its end, on a loop of another kind if one is given.
+
+    Kafka's errors become ours, and its client's log stays out of the output.
+    """
     log = logging.getLogger("aiokafka")
     level, log.level = log.level, logging.CRITICAL
     try:
-        return asyncio.run(work)
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            return runner.run(work)
     except KafkaError as error:
         raise BrokerError(f"Kafka refused: {error}") from error
     finally:

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import click
+import uvloop
 
 from streams.commands.base import pass_settings, run
 from streams.errors import ConfigurationError
@@ -96,7 +97,7 @@ def gateway(
             "No keys are configured: requests need not be signed, everybody who can connect is let in.", err=True
         )
     listening = Listening(host=host, port=port, tls=_tls(tls_cert, tls_key), keys=keys, projects=projects)
-    run(serve(settings, listening, show))
+    run(serve(settings, listening, show), uvloop.new_event_loop)
 
 
 def is_loopback(host: str) -> bool:

@@ -111,12 +111,18 @@ async def _body(request: web.BaseRequest, api: Api, route: Route) -> bytes:
         return b""
     if announced is not None and announced > route.body_bytes_max:
         raise api.too_large(route, announced)
+    content = request.content
+    if content.is_eof():  # it came with the head, as small bodies do
+        body: bytes = content.read_nowait()
+        if len(body) > route.body_bytes_max:
+            raise api.too_large(route, len(body))
+        return body
     chunks, size = [], 0
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for chunk in request.content.iter_any():
+            async for chunk in content.iter_any():
                 size += len(chunk)
                 if size > route.body_bytes_max:
                     raise api.too_large(route, size)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Collection, MutableSequence, Sequence
 from dataclasses import replace
+from itertools import chain
+from typing import TypeAlias
 
 from streams.console.store import InvocationStatus, Page, Query, ReadModel
 from streams.core.facts import Fact
@@ -20,19 +21,23 @@ REMEMBERED = 20_000
 LISTED_MAX = 1_000
 """So many of them, at most, are looked up for a list."""
 
+_Accepted: TypeAlias = tuple[Function, int, int, int]
+"""The function, partition and offset on `invocations`, and when."""
+
 
 class Statuses:
     """Asks the read model without blocking the loop."""
 
     def __init__(self, model: ReadModel) -> None:
         self._model = model
-        # Not a dict: to take the first out of one becomes dearer with each that was taken out.
-        self._accepted: OrderedDict[str, tuple[Function, int, int, int]] = OrderedDict()
+        # Two generations: to forget the older one costs nothing.
+        self._accepted: dict[str, _Accepted] = {}
+        self._accepted_before: dict[str, _Accepted] = {}
 
     def remember(self, function: Function, request_id: str, partition: int, offset: int, at_ms: int) -> None:
         """An invocation was accepted here; no worker may have read it yet."""
         if len(self._accepted) >= REMEMBERED:
-            self._accepted.popitem(last=False)
+            self._accepted, self._accepted_before = {}, self._accepted
         self._accepted[request_id] = function, partition, offset, at_ms
 
     async def get(self, provider: str | None, request_id: str) -> InvocationStatus | None:
@@ -86,7 +91,8 @@ class Statuses:
         """What of `remember` *query* may want, newest first; the read model may know better."""
         first_ms, to_ms = query.accepted_from_ms or 0, query.accepted_to_ms
         wanted: MutableSequence[InvocationStatus] = []
-        for request_id, (function, partition, offset, at_ms) in reversed(self._accepted.items()):
+        newest = chain(reversed(self._accepted.items()), reversed(self._accepted_before.items()))
+        for request_id, (function, partition, offset, at_ms) in newest:
             if at_ms < first_ms or len(wanted) == LISTED_MAX:
                 break
             if (function.provider, function.name) != (query.provider, query.function):
@@ -96,7 +102,7 @@ class Statuses:
         return wanted
 
     def _remembered(self, request_id: str) -> InvocationStatus | None:
-        remembered = self._accepted.get(request_id)
+        remembered = self._accepted.get(request_id) or self._accepted_before.get(request_id)
         return _waiting(request_id, *remembered) if remembered is not None else None
 
     async def events(self, status: InvocationStatus) -> Sequence[Fact]:
