@@ -20,6 +20,7 @@ from streams.settings import Settings
 
 COMMANDS = {
     "broker": "streams.local.command:broker",
+    "cancel": "streams.commands.cancel:cancel",
     "console": "streams.commands.console:console",
     "demo": "streams.commands.demo:demo",
     "doctor": "streams.commands.doctor:doctor",

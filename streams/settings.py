@@ -58,7 +58,7 @@ class Settings:
     read_model: str | None = field(default=None, repr=False)  # it may have a password
     """The read model of `streams console`: a SQLAlchemy URL or the path of a SQLite file. None: `read_model_url`."""
     read_model_retention_s: float = 7 * 24 * 3600.0
-    """The read model forgets invocations of which nothing has happened for so long. `facts` keeps as much."""
+    """The read model forgets invocations of which nothing has happened for so long (as `facts` does by default)."""
     state: Path = field(default_factory=lambda: state_folder({}))
     """Where local state lives, see `state_folder`."""
     schema_registry: str | None = None

@@ -168,6 +168,14 @@ class TestPrecedence:
 
         assert settings == Settings(broker="o:1", prefix="", config=Path("o.toml"))
 
+    def test_the_read_model_is_a_file_of_the_prefix_in_the_state_folder_unless_one_is_named(self):
+        usual = settings_of("--prefix", "p.", STREAMS_STATE="/s").read_model_url()
+        named = settings_of(STREAMS_STATE="/s", STREAMS_READ_MODEL="postgresql://u:secret@h/d")
+
+        assert usual == "/s/p.read-model.db"
+        assert named.read_model_url() == "postgresql://u:secret@h/d"
+        assert "secret" not in repr(named)
+
     def test_a_setting_that_is_no_number_is_an_error_of_ours(self):
         result = streams("topics", "list", STREAMS_PARTITIONS="many")
 

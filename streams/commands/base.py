@@ -13,9 +13,10 @@ from types import FrameType
 from typing import Any, Protocol, TypeVar
 
 import click
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from streams.cluster import Cluster, Topic
+from streams.cluster import RECORD_BYTES_MAX, Cluster, Topic
 from streams.errors import BrokerError, ConfigurationError
 from streams.settings import Settings
 
@@ -64,6 +65,23 @@ async def connected(settings: Settings) -> AsyncIterator[Cluster]:
         yield cluster
     finally:
         await cluster.__aexit__(None, None, None)
+
+
+@contextlib.asynccontextmanager
+async def producing(settings: Settings) -> AsyncIterator[Any]:
+    """A producer to whom a record is written once all replicas have it."""
+    producer = AIOKafkaProducer(
+        **settings.kafka(),
+        acks="all",
+        enable_idempotence=True,
+        max_request_size=RECORD_BYTES_MAX,
+        max_batch_size=256 * 1024,
+    )
+    try:
+        await producer.start()
+        yield producer
+    finally:
+        await producer.stop()
 
 
 async def existing_topics(settings: Settings, needed: tuple[str, ...]) -> dict[str, Topic]:

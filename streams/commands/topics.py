@@ -103,7 +103,7 @@ async def _rows(settings: Settings, destinations: frozenset[str]) -> tuple[list[
         return [], existing
     async with Reader(settings, partitions_of(names, existing)) as reader:
         first, end = await reader.bounds()
-    committed = await _committed(settings)
+    committed = await committed_offsets(settings)
     sources = (settings.topics.invocations, settings.topics.commands, *settings.topics.tiers)
     rows = []
     for name in names:
@@ -114,7 +114,7 @@ async def _rows(settings: Settings, destinations: frozenset[str]) -> tuple[list[
     return rows, existing
 
 
-async def _committed(settings: Settings) -> dict[TopicPartition, int]:
+async def committed_offsets(settings: Settings) -> dict[TopicPartition, int]:
     """The offsets up to which the workers are done."""
     admin = AIOKafkaAdminClient(**settings.kafka())
     try:

@@ -99,7 +99,7 @@ class Projector:
             while True:
                 await self._step()
         finally:
-            await self._consumer.stop()
+            await _stop(self._consumer)
 
     async def _partitions(self) -> list[TopicPartition]:
         topics = self._settings.topics
@@ -192,6 +192,18 @@ class Projector:
         elif before and not behind and self._reported_at > float("-inf"):
             self._reported_at = float("-inf")
             log.info("the read model is up to date")
+
+
+async def _stop(consumer: Any) -> None:
+    """Stop *consumer*, also when Kafka is away."""
+    try:
+        await consumer.stop()
+    except asyncio.CancelledError:
+        # A fetcher that is stopped in its pause after a failed fetch raises this in who stops it.
+        await consumer._client.close()
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
 
 
 def _found(record: Record) -> FoundRecord | None:

@@ -578,7 +578,7 @@ class _Statements:
                 records.at_ms < bindparam("before_ms"),
             )
         )
-        self.insert_position = self._insert(_POSITIONS).on_conflict_do_nothing()
+        self.insert_position = self._compiled(self._insert(_POSITIONS).on_conflict_do_nothing())
 
     def _compiled(self, statement: Any) -> str:
         return str(statement.compile(dialect=self._dialect))
@@ -587,14 +587,15 @@ class _Statements:
 _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
-def _move(connection: Connection, move: Move, insert_position: Any) -> None:
+def _move(connection: Connection, move: Move, insert_position: str) -> None:
     row = _POSITIONS.c
     here = (row.topic == move.topic, row.partition == move.partition)
     there = update(_POSITIONS).where(*here, row.next_offset == move.start).values(next_offset=move.end)
     if connection.execute(there).rowcount:
         return
-    first = {"topic": move.topic, "partition": move.partition, "next_offset": move.end}
-    if move.start != 0 or not connection.execute(insert_position.values(first)).rowcount:
+    first = move.topic, move.partition, move.end
+    # By the driver itself: SQLAlchemy does not say how many rows an INSERT made.
+    if move.start != 0 or connection.exec_driver_sql(insert_position, first).rowcount != 1:
         raise Overtaken
 
 

@@ -22,6 +22,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, 
 from typing import Any, NoReturn
 
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 from streams.codec.journal import is_journal
 from streams.engine.commits import Committer
@@ -91,6 +92,8 @@ class Engine:
         """Called after every acquisition, with the partitions that are new."""
         self.on_letting_go: list[Callable[[Partition], None]] = []
         """Called for every partition before it may be given up in good order."""
+        self.is_draining = False
+        """Told to stop: nothing is acquired any more, nothing more is read."""
         name = settings.worker_name or self.token
         # ':' cannot be part of a consumer group made from a topic prefix, so no other application's ids match it
         self.transactional_id_prefix = f"{self.topics.app_id}:"
@@ -113,7 +116,10 @@ class Engine:
 
     async def start(self) -> None:
         """Fence whoever held our name before, and begin to commit."""
-        await self.producer.start((*self.sources, self.topics.changelog, *self.output_topics))
+        try:
+            await self.producer.start((*self.sources, self.topics.changelog, *self.output_topics))
+        except (TimeoutError, KafkaError) as error:
+            self.die(f"the broker is away, or in trouble: {error}")
         self.background(self.committer.run())
         self.background(self._forget_ended())
 
@@ -124,6 +130,7 @@ class Engine:
 
     async def drain(self) -> None:
         """Graceful stop: accept nothing more, let running functions end (bounded), commit, let go."""
+        self.is_draining = True  # an acquisition may be under way; what it would start could not end in good order
         self.era += 1
         await self._drained(is_idle, self.settings.drain_s)
         reach("during-drain")
@@ -232,10 +239,12 @@ class Engine:
     async def acquire(self, generation: int, assigned: Iterable[TopicPartition], deliver: Deliver) -> bool:
         """Take over the partition numbers of *assigned* and let go of all others.
 
-        False when *generation* was over before that was done: the next one is on its way.
+        False when *generation* was over before that was done: the next one is on its way. Or we are told to stop.
         """
         started = time.monotonic()
         async with self.committer.lock:
+            if self.is_draining:
+                return False
             self.committer.member = None
             self.era += 1
             wanted = {number for topic, number in assigned if topic in self.sources}
@@ -247,13 +256,13 @@ class Engine:
             new = [self._new_partition(number) for number in sorted(wanted - self.partitions.keys())]
             read = await self._recover(new, stable) if new else 0
             member = self.consumer.member()
-            if member is None or member.generation != generation:
-                log.info("generation %d was over before it was acquired", generation)
+            if self.is_draining or member is None or member.generation != generation:
+                log.info("generation %d was over before it was acquired, or we are told to stop", generation)
                 for partition in new:
                     partition.drop()
                 return False
             self._own(new, member, deliver)
-        if not await self._claim() or self.consumer.member() != member:
+        if not await self._claim() or self.is_draining or self.consumer.member() != member:
             return False  # what is new stays so until the next acquisition
         reach("after-claim")
         fresh, self._fresh = [partition for partition in self._fresh if not partition.closed], []

@@ -154,7 +154,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed for
         await super().on_partitions_revoked(revoked)
 
     def resume_flow(self) -> None:
-        if not self._revoked:  # a revocation may have begun while an earlier assignment was still being taken over
+        # a revocation, or our end, may have begun while an earlier assignment was still being taken over
+        if not self._revoked and not self.engine.is_draining:
             super().resume_flow()
 
     async def perform_seek(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -29,6 +30,9 @@ from streams.functions.live import LiveFunctions
 from streams.invokers import Invokers
 from streams.providers import PROVIDERS
 from streams.settings import Settings
+
+REPEATED_AFTER_S = 5.0
+"""What a client says again and again is logged so often."""
 
 
 class TierTopics(faust.Topic):  # type: ignore[misc]  # Faust's Topic is typed Any
@@ -225,13 +229,31 @@ def run_worker(settings: Settings, loglevel: str = "info") -> None:
     faust.Worker(app, loglevel=loglevel, logging_config=_logging(loglevel), stdout=nowhere).execute_from_commandline()
 
 
+class Seldom(logging.Filter):
+    """Lets a line about Kafka through once in `REPEATED_AFTER_S`: without a broker there are 70 of them a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_at: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(("aiokafka", "streams.engine.transaction")):
+            return True
+        line, now = (record.name, record.msg), record.created
+        if now - self._said_at.get(line, -REPEATED_AFTER_S) < REPEATED_AFTER_S:
+            return False
+        self._said_at[line] = now
+        return True
+
+
 def _logging(loglevel: str) -> dict[str, Any]:
     """Our own lines at *loglevel*, the libraries' from warnings on (Faust makes debug lines to drop them: 25 % CPU)."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+        "filters": {"seldom": {"()": Seldom}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain", "filters": ["seldom"]}},
         "root": {"handlers": ["stderr"], "level": "WARNING"},
         "loggers": {"streams": {"level": loglevel.upper()}},
     }

@@ -59,6 +59,19 @@ async def test_a_failure_waits_in_the_tier_of_its_delay() -> None:
     assert bench.partition.watermark(bench.partition.sources[0]) == 1
 
 
+async def test_facts_say_where_an_accepted_invocation_is_and_later_ones_do_not() -> None:
+    bench = Bench(fail)
+    bench.produce(b"no envelope")
+    bench.produce(b"{}", function="f", request_id="id-1")
+    await bench.settled()
+
+    bench.owner.time_ms += 60_000
+    bench.wake("retry.60s")
+    await bench.settled()
+
+    assert [datum["offset"] for datum in bench.records(TOPICS.facts)] == [1, None]
+
+
 async def test_a_tier_that_is_shorter_than_the_delay_hands_on_to_the_next() -> None:
     bench = Bench(succeed)
     bench.produce(b"{}", function="f", request_id="id-1", delay_ms="3500")

@@ -347,7 +347,7 @@ class Consumer:
         if self.adopted != generation or self._recovery.is_set():
             return
         self.resume_sources(self.assigned)
-        if self.perform_seek() and not self._revoked:
+        if self.perform_seek() and not self._revoked and not self.engine.is_draining:
             self.flow = True
             self._resumed.set()
             self._news.set()
@@ -427,6 +427,8 @@ class Worker:
     """A process, from its start to its end."""
 
     is_stopping = False
+    has_let_go = False
+    """It has drained; whatever begins from now on begins a second time at the next owner."""
 
     def __init__(self, world: Any, name: str, process: Process, instance_id: str | None) -> None:
         self.world = world
@@ -487,6 +489,8 @@ class Worker:
         self.is_stopping = True
         self.consumer._stop_flow()
         await self.engine.drain()
+        self.has_let_go = True
+        await asyncio.sleep(self.rng.random() * 0.5)  # Faust stops its services one after the other
         if self.instance_id is None:
             await self.cluster.send(self.cluster.group.leave, self.consumer.member_id)
         self.world.exited(self)

@@ -263,6 +263,9 @@ class World:
         """A function begins. A process that has given a partition up is another one from then on."""
         process = f"{worker.process.name}-{worker.drops}"
         self.note(worker.process.name, "runs", call.request_id, call.attempt, plan.kind, round(plan.duration_s, 3))
+        if worker.has_let_go:
+            fault = f"began in {worker.process.name} after that had let go of everything"
+            self.ledger.faults.append(Violation("stop", call.request_id, fault))
         run = Run(call.request_id, call.attempt, process, self._clock_ms())
         self.ledger.runs.append(run)
         member = worker.consumer.member()
