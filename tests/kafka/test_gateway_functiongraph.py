@@ -21,6 +21,7 @@ from huaweicloudsdkcore.exceptions.exceptions import (
     ServerResponseException,
     ServiceResponseException,
 )
+from huaweicloudsdkcore.retry.backoff_strategy import BackoffStrategies
 from huaweicloudsdkfunctiongraph.v2 import (
     AsyncInvokeFunctionRequest,
     CancelAsyncInvocationRequest,
@@ -464,13 +465,12 @@ def test_without_its_broker_a_gateway_refuses_and_accepts_again_when_it_is_back(
         assert refused(lambda: gateway.invoke("echo")) == (503, "FSS.0503")
         broker.start()
 
-        def invoke() -> str | None:
-            try:
-                return gateway.invoke("echo")
-            except ServerResponseException:
-                return None
-
-        accepted.append(deployment.until(invoke, "an invocation is accepted"))
+        request = AsyncInvokeFunctionRequest(urn("echo"), body={})
+        invoker = gateway.client.async_invoke_function_invoker(request)
+        invoker.with_retry(
+            lambda _, error: isinstance(error, ServerResponseException), 10, BackoffStrategies.EQUAL_JITTER
+        )
+        accepted.append(invoker.invoke().request_id)
         deployment.ready(deployment.start("worker"))
         for request_id in accepted:
             assert deployment.success(request_id, "functiongraph").id == request_id
