@@ -317,7 +317,9 @@ class ReadModel:
         with self._reading() as connection:
             for ids in _parts([_storable(request_id) for request_id in request_ids]):
                 wanted = select(*_STATUS_COLUMNS).where(row.request_id.in_(ids), row.provider == _storable(provider))
-                for found in connection.execute(wanted.order_by(row.accepted_at_ms, row.partition, row.first_offset)):
+                for found in connection.execute(
+                    wanted.order_by(row.accepted_at_ms, row.partition.desc(), row.first_offset)
+                ):
                     status = InvocationStatus(*found)
                     known[status.request_id] = status
         return known

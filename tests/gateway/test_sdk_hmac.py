@@ -10,6 +10,8 @@ import pytest
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.sdk_request import SdkRequest
 from huaweicloudsdkcore.signer.signer import Signer
+from hypothesis import given
+from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from streams.gateway.sdk_hmac import SKEW_MAX_MS, SignatureRefused, verify
@@ -150,3 +152,26 @@ def test_what_is_no_signature_is_refused(text: str) -> None:
 
     with pytest.raises(SignatureRefused, match="not a signature"):
         signed.verify()
+
+
+# What aiohttp makes of the bytes of a header.
+TEXTS = st.binary(max_size=30).map(lambda data: data.decode("utf-8", "surrogateescape"))
+
+
+@given(
+    headers=st.dictionaries(st.sampled_from(["X-Sdk-Date", "X-Sdk-Content-Sha256", "Host"]), TEXTS | st.just(TIME)),
+    access=TEXTS | st.just("ak"),
+    names=TEXTS | st.sampled_from(["host", "x-sdk-date", "host;x-sdk-date"]),
+    signature=TEXTS | st.just("00"),
+    path=TEXTS,
+    query=TEXTS,
+    body=st.binary(max_size=9),
+)
+def test_whatever_comes_is_refused_in_order(
+    headers: dict[str, str], access: str, names: str, signature: str, path: str, query: str, body: bytes
+) -> None:
+    given_headers = CIMultiDict(headers)
+    given_headers["Authorization"] = f"SDK-HMAC-SHA256 Access={access}, SignedHeaders={names}, Signature={signature}"
+
+    with pytest.raises(SignatureRefused):
+        verify("GET", path, query, given_headers, body, SECRETS, AT_MS)
