@@ -88,6 +88,11 @@ class Cluster:
     ) -> None:
         await self._admin.close()
 
+    async def identity(self) -> str:
+        """The cluster's id: two clusters never share one."""
+        found: str = (await self._admin.describe_cluster())["cluster_id"]
+        return found
+
     async def topics(self) -> dict[str, Topic]:
         """Every topic of the cluster by name."""
         described = [topic for topic in await self._admin.describe_topics() if not topic["is_internal"]]

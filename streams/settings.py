@@ -33,14 +33,14 @@ class Settings:
     """Least time between the starts of two transactions of a worker."""
     session_timeout_ms: int = 15_000
     """A worker that is silent for so long has its partitions taken away."""
-    hold_max: int = 500
+    hold_max: int = 200
     """Records of one retry tier partition kept in memory while they wait; the rest waits in Kafka."""
-    hold_bytes_max: int = 2 << 20
-    """Bytes of them."""
+    hold_bytes_max: int = 512 << 10
+    """Bytes of them. There are a hundred such partitions on a worker, and all may be full."""
     in_flight_max: int = 2_000
     """Accepted and unfinished records of one partition before it is paused."""
-    in_flight_bytes_max: int = 16 << 20
-    """Bytes of them."""
+    in_flight_bytes_max: int = 8 << 20
+    """Bytes of them, and of what finished ones leave until it is committed."""
     hold_s: float = 10.0
     """An attempt that takes longer no longer holds its record's offset: it is journaled, and survives a crash so."""
     long_max: int = 1_000

@@ -63,11 +63,16 @@ def is_cancelled(data: bytes) -> bool:
     return data[_ACCEPTED_AT] >= 0x80
 
 
-def ended_at_ms(data: bytes) -> int | None:
-    """When the invocation whose packed state is *data* ended; None while it has not, or a record of it is still to
-    come. Cheaper than `unpack`.
+def is_over(data: bytes) -> bool:
+    """Whether the invocation whose packed state is *data* has ended and no record of it is to come. Cheaper than
+    `unpack`.
     """
-    return int.from_bytes(data[22:30], "big") if data[1] in _OVER and data[_ACCEPTED_AT] < 0x80 else None
+    return data[1] in _OVER and data[_ACCEPTED_AT] < 0x80
+
+
+def ended_at_ms(data: bytes) -> int | None:
+    """When the invocation whose packed state is *data* ended; None while it `is_over` not. Cheaper than `unpack`."""
+    return int.from_bytes(data[22:30], "big") if is_over(data) else None
 
 
 def _fault(data: bytes) -> str:

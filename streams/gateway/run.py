@@ -122,7 +122,6 @@ async def _services(
 async def _project(settings: Settings) -> None:
     """Keep a `streams console` running, in a process of its own: reading facts must not slow requests."""
     command = [sys.executable, "-m", "streams", "--broker", settings.broker, "--prefix", settings.prefix, "console"]
-    command += ["--read-model", settings.read_model_url()]
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     output = settings.state / f"{settings.prefix}console.log"
     while True:

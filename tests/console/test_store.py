@@ -414,3 +414,12 @@ def test_a_password_is_never_shown():
         store.get("aws", "a")
     assert "secret" not in str(refused.value)
     store.close()
+
+
+def test_a_read_model_belongs_to_the_log_that_was_first(store: ReadModel):
+    assert store.claim("one") == "one"
+    assert store.claim("other") == "one"
+
+    store.rebuild()
+
+    assert store.claim("other") == "other"

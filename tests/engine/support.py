@@ -182,6 +182,10 @@ class Bench:
     def facts(self) -> list[Fact]:
         return [fact for datum in self.records(TOPICS.facts) for fact in read_facts(datum).facts]
 
+    def commit(self) -> None:
+        """All that is finished now is committed."""
+        self.partition.committed(self.partition.uncommitted_count, self.partition.uncommitted_bytes)
+
     async def settled(self) -> None:
         """Let every task run until all wait for something."""
         for _ in range(20):

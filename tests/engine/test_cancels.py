@@ -39,7 +39,7 @@ def nothing_is_left(bench: Bench) -> bool:
     loads = bench.processor._loads.values()
     assert not partition.in_flight_count
     assert not partition.running
-    assert not partition.requests.open
+    assert not partition.requests.open_count
     assert not any(load.running or load.long for load in loads)
     return True
 
@@ -217,7 +217,7 @@ async def test_it_is_remembered_until_its_last_retry_record_has_come() -> None:
     for tier in ("retry.2s", "retry.1s"):
         bench.partition.requests.evict(1 << 60, 0, bench.partition.accepted, bench.partition.accepted)
         bench.partition.requests.evict(1 << 60, 0, bench.partition.accepted, bench.partition.accepted)
-        assert b"id-1" in bench.partition.requests.open
+        assert bench.partition.requests.is_open(b"id-1")
         bench.owner.time_ms += 2_000
         bench.wake(tier)
     await bench.settled()
@@ -251,7 +251,7 @@ async def test_an_older_retry_record_that_comes_again_changes_nothing() -> None:
     bench.wake("retry.60s")
 
     assert not bench.records("aws.failure")
-    assert b"id-1" in bench.partition.requests.open
+    assert bench.partition.requests.is_open(b"id-1")
 
 
 # -- it is held back -------------------------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ async def test_a_long_attempt_lets_go_of_its_offset_and_ends_once() -> None:
     await bench.settled()
     assert len(bench.records("aws.success")) == 1
     assert [type(fact) for fact in bench.facts()] == [Accepted, AttemptStarted, Succeeded]
-    assert not bench.partition.requests.open
+    assert not bench.partition.requests.open_count
 
 
 async def test_a_short_attempt_is_not_journaled() -> None:
@@ -181,7 +181,7 @@ async def test_a_short_attempt_is_not_journaled() -> None:
 
     bench.processor.careful.journal(bench.partition, START_MS)
 
-    assert not bench.partition.requests.open
+    assert not bench.partition.requests.open_count
 
 
 async def test_the_next_owner_runs_a_journaled_attempt_again() -> None:
@@ -202,7 +202,7 @@ async def test_the_next_owner_runs_a_journaled_attempt_again() -> None:
     assert [call.attempt for call in gate.calls] == [1, 1]
     [record] = bench.records("aws.success")
     assert record["requestPayload"] == b'{"a":1}'
-    assert not bench.partition.requests.open
+    assert not bench.partition.requests.open_count
 
 
 async def test_a_journaled_attempt_that_is_too_old_expires_instead() -> None:
@@ -319,7 +319,7 @@ async def test_reading_pauses_while_too_many_bytes_are_in_flight() -> None:
 
     gate.open.set()
     await bench.settled()
-    bench.partition.committed(1, 101)
+    bench.commit()
     assert not bench.owner.paused
     assert bench.partition.in_flight_bytes == bench.partition.uncommitted_bytes == 0
 
@@ -348,3 +348,21 @@ async def test_a_function_that_is_gone_is_unknown_from_the_next_record_on() -> N
     await bench.settled()
 
     assert [letter["reason"] for letter in bench.records("dlq")] == ["UnknownFunction"]
+
+
+async def test_reading_pauses_while_too_many_bytes_of_effects_wait_to_be_committed() -> None:
+    async def answer_at_length(call: Call) -> Outcome:
+        return Outcome("returned", 200, b'"%b"' % (b"x" * 10_000))
+
+    bench = Bench(answer_at_length)
+    bench.partition.in_flight_bytes_max = 10_000
+
+    bench.produce(b"{}", function="f", request_id="id-1")
+    await bench.settled()
+    bench.produce(b"{}", function="f", request_id="id-2")
+    assert bench.owner.paused
+
+    await bench.settled()
+    bench.commit()
+    assert not bench.owner.paused
+    assert bench.partition.uncommitted_bytes == 0

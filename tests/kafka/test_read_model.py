@@ -19,7 +19,7 @@ from streams.cluster import Cluster
 from streams.codec.avro import Codec, load_schemas
 from streams.codec.facts import facts_encoder
 from streams.console.projector import Projector
-from streams.console.store import InvocationStatus, Query, ReadModel
+from streams.console.store import InvocationStatus, Move, Query, ReadModel
 from streams.core.facts import Fact, Succeeded
 from streams.local.broker import Broker
 from streams.local.process import ChildProcess
@@ -203,6 +203,29 @@ def test_a_database_that_is_away_is_waited_for(log: Log, tmp_path: Path, caplog:
         until(lambda: log.is_complete)
 
     log.judge()
+
+
+def test_a_read_model_of_another_cluster_is_left_alone_if_somebody_named_it(log: Log, caplog: pytest.LogCaptureFixture):
+    log.store.prepare()
+    log.store.claim("another cluster")
+    log.write(lives(1))
+
+    with running(Projector(log.settings, log.store)):
+        until(lambda: "was made from another cluster" in caplog.text)
+
+    assert log.store.positions() == {}
+
+
+def test_a_read_model_of_another_cluster_in_the_usual_place_is_made_anew(log: Log, tmp_path: Path):
+    settings = replace(log.settings, read_model=None, state=tmp_path / "state")
+    with contextlib.closing(ReadModel(settings.read_model_url())) as store:
+        store.prepare()
+        store.claim("another cluster")
+        store.write([Move(settings.topics.facts, 0, 0, 1_000_000)], [], [])
+        log.write(lives(10))
+
+        with running(Projector(settings, store)):
+            until(lambda: len(store.list(Query(limit=100)).items) == 10)
 
 
 def test_a_broker_that_is_away_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture):

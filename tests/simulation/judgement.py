@@ -252,12 +252,13 @@ def _faults_of_state(world: World, worker: Worker) -> Iterator[str]:
             yield f"{partition.in_flight_count} records are in flight, {len(partition.running)} attempts run"
         if partition.drift():
             yield f"partition {number} has a drift of {partition.drift()}"
-        if partition.requests.open:
-            yield f"partition {number} waits for records that do not come: {list(partition.requests.open)}"
+        if partition.requests.open_count:
+            left = [key for key, _ in partition.requests.items() if partition.requests.is_open(key)]
+            yield f"partition {number} waits for records that do not come: {left}"
         if not partition.outputs:
             table = _table(world.cluster.log(TOPICS.changelog, number))
             ended = [key for key in table if key in partition.requests.ended]
-            if table != partition.requests.open | partition.requests.ended or ended != list(partition.requests.ended):
+            if table != dict(partition.requests.items()) or ended != list(partition.requests.ended):
                 yield f"the table of partition {number} is not what its changelog says"
         committed = world.cluster.group.fetch(partition.sources, stable=False)
         if committed != partition.stable:

@@ -52,7 +52,7 @@ class ForgetsWhoEnded(Requests):
     """Finished requests are not recognised when they come again."""
 
     def get(self, key: bytes) -> bytes | None:
-        return self.open.get(key)
+        return self.waiting.get(key) or self.journaled.get(key)
 
 
 class ForgetsTooEarly(Requests):
