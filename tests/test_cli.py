@@ -241,10 +241,11 @@ class TestBrokerAway:
 
 class TestFunctions:
     def test_a_line_for_each(self, toml: str):
-        result = streams("--config", toml, "functions", "list")
+        result = streams("--broker", "127.0.0.1:1", "--config", toml, "functions", "list")
 
         assert result.exit_code == 0
-        lines = [line.split() for line in result.output.splitlines()]
+        assert "what the file says" in result.stderr and "no Kafka broker answers at 127.0.0.1:1" in result.stderr
+        lines = [line.split() for line in result.stdout.splitlines()]
         assert lines[1] == "resize aws $LATEST http://127.0.0.1:9/ 1500ms 1 2h kafka://resized - -".split()
         assert lines[2] == "shop/order fc LATEST http://127.0.0.1:9/ 1min 3 1d - - -".split()
 
@@ -258,16 +259,45 @@ class TestFunctions:
         for text in ("streams.toml", "azure", "retry: unknown key; did you mean retries?", "name: is missing"):
             assert text in result.output
 
-    def test_without_a_file(self):
-        result = streams("functions", "list")
+    def test_without_a_file_and_without_kafka(self):
+        result = streams("--broker", "127.0.0.1:1", "functions", "list")
 
         assert result.exit_code == 2
-        assert "no functions file" in result.output
+        assert "no functions file" in result.output and "no Kafka broker answers" in result.output
+
+    def test_one_with_where_each_setting_comes_from(self, toml: str):
+        result = streams("--broker", "127.0.0.1:1", "--config", toml, "functions", "show", "resize")
+
+        assert result.exit_code == 0
+        lines = [line.split() for line in result.stdout.splitlines()]
+        assert lines[0] == ["arn:aws:lambda:us-east-1:123456789012:function:resize:$LATEST"]
+        for line in (
+            "url http://127.0.0.1:9/ streams.toml",
+            "timeout_s 1500ms streams.toml",
+            "age_max_s 2h streams.toml",
+            "on_success kafka://resized streams.toml",
+            "on_failure - default",
+            "records all default",
+        ):
+            assert line.split() in lines
+
+    @pytest.mark.parametrize("name", ["nobody", "resize:prod"])
+    def test_one_that_is_not_there(self, toml: str, name: str):
+        result = streams("--broker", "127.0.0.1:1", "--config", toml, "functions", "show", name)
+
+        assert result.exit_code == 2
+        assert result.output.splitlines()[-1].startswith(f"Error: {name}: ")
+
+    def test_nothing_is_reset_without_kafka(self, toml: str):
+        result = streams("--broker", "127.0.0.1:1", "--config", toml, "functions", "reset", "resize")
+
+        assert result.exit_code == 3
+        assert "no Kafka broker answers" in result.output
 
     def test_an_empty_file(self, tmp_path: Path):
         (tmp_path / "streams.toml").write_text("")
 
-        assert streams("functions", "list").output == "streams.toml describes no functions.\n"
+        assert streams("--broker", "127.0.0.1:1", "functions", "list").stdout == "There are no functions.\n"
 
 
 class TestInvoke:

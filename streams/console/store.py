@@ -191,6 +191,8 @@ class Query:
     """By start, or acceptance while there was no start: the newest first (*desc*) or last (*asc*)."""
     limit: int = 50
     """At most so many a page, from 1 to `LIMIT_MAX`."""
+    offset: int = 0
+    """Leave out so many first: for APIs whose pages begin at a number."""
     token: str | None = None
     """`Page.token` of the page before, with all else unchanged; None: the first page."""
 
@@ -315,6 +317,20 @@ class ReadModel:
         with self._reading() as connection:
             return [InvocationStatus(*found) for found in connection.execute(wanted)]
 
+    def known(self, provider: str, request_ids: Collection[str]) -> dict[str, InvocationStatus]:
+        """Those of *request_ids* that are known, each as `get` has it."""
+        row = _INVOCATIONS.c
+        known: dict[str, InvocationStatus] = {}
+        with self._reading() as connection:
+            for ids in _parts([_storable(request_id) for request_id in request_ids]):
+                wanted = select(*_STATUS_COLUMNS).where(row.request_id.in_(ids), row.provider == _storable(provider))
+                for found in connection.execute(
+                    wanted.order_by(row.accepted_at_ms, row.partition.desc(), row.first_offset)
+                ):
+                    status = InvocationStatus(*found)
+                    known[status.request_id] = status
+        return known
+
     def events(self, status: InvocationStatus) -> list[Fact]:
         """All that happened to the invocation, in order. Outcomes are without payload."""
         row = _EVENTS.c
@@ -344,7 +360,8 @@ class ReadModel:
             wanted = wanted.where(tuple_(*_PLACE) < last if query.order == "desc" else tuple_(*_PLACE) > last)
         wanted = wanted.order_by(*(column.desc() if query.order == "desc" else column for column in _PLACE))
         with self._reading() as connection:
-            found = [InvocationStatus(*row) for row in connection.execute(wanted.limit(query.limit + 1))]
+            rows = connection.execute(wanted.limit(query.limit + 1).offset(query.offset))
+            found = [InvocationStatus(*row) for row in rows]
         items = tuple(found[: query.limit])
         return Page(items, _token(items[-1]) if len(found) > query.limit else None)
 

@@ -11,6 +11,8 @@ import orjson
 from multidict import CIMultiDictProxy, MultiMapping
 
 JSON = "application/json"
+PATHS_MAX = 1_000
+"""So many paths are remembered with where they lead: finding that takes longer than accepting an invocation."""
 
 
 @dataclass(slots=True)
@@ -127,6 +129,7 @@ class Table:
         """*apis* by the first segment of their paths; any other path belongs to *otherwise*."""
         self._apis = dict(apis)
         self._otherwise = otherwise
+        self._found: dict[tuple[str, str], Found] = {}
         self._routes: dict[tuple[Api, int], list[tuple[Route, tuple[str | None, ...]]]] = {}
         for api in {id(api): api for api in (*apis.values(), otherwise)}.values():
             for route in api.routes:
@@ -134,6 +137,15 @@ class Table:
                 self._routes.setdefault((api, len(segments)), []).append((route, segments))
 
     def find(self, method: str, raw_path: str) -> Found:
+        key = method, raw_path
+        found = self._found.get(key)
+        if found is None:
+            if len(self._found) >= PATHS_MAX:
+                self._found.clear()
+            found = self._found[key] = self._find(method, raw_path)
+        return found
+
+    def _find(self, method: str, raw_path: str) -> Found:
         parts = raw_path.split("/")[1:]
         if len(parts) > 1 and not parts[-1]:
             parts.pop()  # a trailing slash means nothing

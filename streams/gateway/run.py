@@ -24,6 +24,7 @@ from streams.functions.live import LiveFunctions
 from streams.gateway.aws import AwsLambda
 from streams.gateway.edge import Api
 from streams.gateway.fc import function_compute
+from streams.gateway.functiongraph import FunctionGraphApi
 from streams.gateway.intake import Intake
 from streams.gateway.keys import Keys
 from streams.gateway.native import Native
@@ -84,7 +85,11 @@ async def serve(settings: Settings, listening: Listening, ready: Callable[[str],
 def apis(services: Services) -> dict[str, Api]:
     """Each cloud's API by the first path segments that belong to it."""
     aws = AwsLambda(services)
-    return {**dict.fromkeys(aws.first_segments, aws), **function_compute(services)}
+    return {
+        **dict.fromkeys(aws.first_segments, aws),
+        **function_compute(services),
+        "v2": FunctionGraphApi(services),
+    }
 
 
 @contextlib.asynccontextmanager

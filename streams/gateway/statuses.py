@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Collection, MutableSequence, Sequence
+from dataclasses import replace
+from itertools import chain, islice
 from typing import TypeAlias
 
 from streams.codec.errors import AvroError
@@ -21,6 +22,8 @@ REMEMBERED = 20_000
 """So many of the invocations that this gateway accepted last are known to it before any worker has read them."""
 WAITED_FOR_MAX = 100
 """A list waits for no more of them."""
+LISTED_MAX = 1_000
+"""So many of them, at most, are looked up for a list."""
 
 _Accepted: TypeAlias = tuple[Function, int, int, int]
 """The function, partition and offset on `invocations`, and when."""
@@ -92,6 +95,49 @@ class Statuses:
 
     def _unseen(self, provider: str, request_ids: set[str]) -> set[str]:
         return {request_id for request_id in request_ids if not self._model.find(request_id, provider)}
+
+    async def find(self, provider: str, request_ids: Collection[str]) -> dict[str, InvocationStatus]:
+        """Those of *request_ids* that anybody knows, by id."""
+        wanted, deadline = set(request_ids), asyncio.get_running_loop().time() + SEEN_WITHIN_S
+        while True:
+            found = await asyncio.to_thread(self._model.known, provider, wanted)
+            for request_id in wanted - found.keys():
+                remembered = self._remembered(request_id)
+                if remembered is not None and remembered.provider == provider:
+                    found[request_id] = remembered
+            if len(found) == len(wanted) or asyncio.get_running_loop().time() > deadline:
+                return found
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def page(self, query: Query) -> tuple[Sequence[InvocationStatus], int]:
+        """The invocations that *query* wants from its offset on, newest first, and how many there are in all."""
+        waiting = self._waiting(query) if not query.statuses or "waiting" in query.statuses else []
+        return await asyncio.to_thread(self._page, query, waiting)
+
+    def _page(self, query: Query, waiting: Sequence[InvocationStatus]) -> tuple[Sequence[InvocationStatus], int]:
+        assert query.provider is not None
+        known = self._model.known(query.provider, [status.request_id for status in waiting])
+        unknown = [status for status in waiting if status.request_id not in known]
+        count = len(unknown) + sum(self._model.counts(query).values())
+        items = unknown[query.offset : query.offset + query.limit]
+        if len(items) < query.limit:
+            rest = replace(query, offset=max(0, query.offset - len(unknown)), limit=query.limit - len(items))
+            items += self._model.list(rest).items
+        return items, count
+
+    def _waiting(self, query: Query) -> Sequence[InvocationStatus]:
+        """What of `remember` *query* may want, newest first; the read model may know better."""
+        first_ms, to_ms = query.accepted_from_ms or 0, query.accepted_to_ms
+        wanted: MutableSequence[InvocationStatus] = []
+        newest = chain(reversed(self._accepted.items()), reversed(self._accepted_before.items()))
+        for request_id, (function, partition, offset, at_ms) in newest:
+            if at_ms < first_ms or len(wanted) == LISTED_MAX:
+                break
+            if (function.provider, function.name) != (query.provider, query.function):
+                continue
+            if query.qualifier in (None, function.qualifier) and (to_ms is None or at_ms < to_ms):
+                wanted.append(_waiting(request_id, function, partition, offset, at_ms))
+        return wanted
 
     def _remembered(self, request_id: str) -> InvocationStatus | None:
         remembered = self._accepted.get(request_id) or self._accepted_before.get(request_id)

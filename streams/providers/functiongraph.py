@@ -193,11 +193,9 @@ class FunctionGraph:
         return self._sized(body, False, request_id)
 
     def _sized(self, payload: bytes, is_json: bool, request_id: str) -> Outcome:
-        """Above 256 KB the invocation still succeeds, but nobody will see the value [D]."""
+        """Above 256 KB the invocation still succeeds, only its record does not have the value [D]."""
         if len(payload) > self.response_bytes_max:
             return self.failed(FunctionFailure(cause="response_too_large", size_bytes=len(payload)), request_id)
-        if len(payload) > self.async_response_bytes_max and self.variant == "huawei":
-            return Outcome("returned", 200, None)
         return Outcome("returned", 200, payload, is_json=is_json)
 
     def failed(self, failure: FunctionFailure, request_id: str) -> Outcome:
@@ -294,10 +292,12 @@ class FunctionGraph:
 
     def _response(self, outcome: Outcome | None) -> bytes | None:
         """None only for a return value that was too large."""
-        if outcome is not None and outcome.payload is not None:
-            return outcome.payload
-        was_too_large = outcome is not None and outcome.kind == "returned"
-        return None if was_too_large and self.oversize_response == "null" else b""
+        if outcome is None or outcome.payload is None:
+            return b""
+        bound = self.async_response_bytes_max
+        if outcome.kind == "returned" and len(outcome.payload) > bound and self.variant == "huawei":
+            return None if self.oversize_response == "null" else b""
+        return outcome.payload
 
     def document(self, record: Mapping[str, Any]) -> bytes:
         context, response, payload = record["request_context"], record["response_context"], record["response_payload"]

@@ -109,6 +109,16 @@ def test_an_id_that_is_accepted_again_later_is_another_invocation(store: ReadMod
     assert len(store.events(again)) == 7
 
 
+def test_many_are_found_by_their_ids_at_once(store: ReadModel):
+    write(store, at(0, "a", *succeeded(NOW + 5), partition=1), at(7, "a", *failed_once(NOW), partition=0))
+    write(store, at(8, "b", *failed_once()), at(9, "c", *succeeded(), **FC))
+    write(store, at(20, "same", *succeeded(), partition=1), at(20, "same", *succeeded(), partition=0))
+
+    wanted = ["a", "b", "c", "d", "same", "x\0", *(f"nobody-{number}" for number in range(1000))]
+    assert store.known("aws", wanted) == {name: store.get("aws", name) for name in ("a", "b", "same")}
+    assert store.known("aws", []) == {}
+
+
 # records
 
 
@@ -168,6 +178,9 @@ def populate(store: ReadModel) -> None:
         (Query(started_from_ms=NOW + 33), ["f", "a-2"]),
         (Query(started_to_ms=NOW + 13), ["a-1"]),
         (Query(accepted_from_ms=-(2**80), accepted_to_ms=2**80, limit=1), ["f"]),
+        (Query(offset=4), ["b-1", "a-1"]),
+        (Query(provider="aws", offset=1, limit=2), ["a-2", "c-1"]),
+        (Query(offset=99), []),
         (Query(id_prefix="a-"), ["a-2", "a-1"]),
         (Query(id_prefix=("a-1", "b", "x")), ["b-1", "a-1"]),
         (Query(id_prefix="%"), []),

@@ -1,6 +1,6 @@
 """How a path finds its handler."""
 
-from streams.gateway.edge import Api, Found, Reply, Request, Route, Table
+from streams.gateway.edge import PATHS_MAX, Api, Found, Reply, Request, Route, Table
 
 
 async def handle(request: Request) -> Reply:
@@ -43,3 +43,10 @@ def test_another_method_is_told_from_no_such_path() -> None:
 
 def test_what_is_not_utf_8_is_replaced_and_not_an_error() -> None:
     assert TABLE.find("GET", "/functions/%E4%ZZ").parameters == ("\ufffd%ZZ",)
+
+
+def test_paths_are_found_however_many_there_were_before() -> None:
+    for number in range(PATHS_MAX + 1):
+        assert TABLE.find("GET", f"/functions/f{number}").parameters == (f"f{number}",)
+
+    assert TABLE.find("GET", "/functions/f0").parameters == ("f0",)

@@ -23,6 +23,7 @@ from streams.codec.dead_letter import dead_letter
 from streams.codec.facts import facts_datum
 from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, RetryScheduled, Succeeded
 from streams.core.model import Outcome
+from streams.functions.stored import Entry, Key, write_entry, write_key
 from streams.topics import Topics
 
 pytestmark = pytest.mark.kafka
@@ -470,3 +471,65 @@ def test_nobody_takes_the_command(made: Streams):
 
     assert (done.exit_code, done.stdout) == (4, "")
     assert done.stderr == "No worker has taken the commands within 0.5 s; is one running?\n"
+
+
+class TestFunctions:
+    """What an API has stored is shown with its time, and can be forgotten."""
+
+    FILE = """
+[[function]]
+name = "resize"
+provider = "aws"
+url = "http://127.0.0.1:9/"
+retries = 2
+on_failure = "kafka://failed"
+[function.qualifiers.prod]
+retries = 1
+"""
+
+    @pytest.fixture
+    def changed(self, streams: Streams, tmp_path: Path) -> Streams:
+        (tmp_path / "streams.toml").write_text(self.FILE)
+        assert streams.run("topics", "create").exit_code == 0
+        for key, entry in {
+            Key("aws", "resize"): Entry(settings={"timeout_s": 5}, modified_at_ms=NOW),
+            Key("aws", "resize", "$LATEST"): Entry(settings={"retries": 0}, modified_at_ms=NOW),
+            Key("aws", "stored"): Entry(settings={"url": "http://127.0.0.1:9/"}, modified_at_ms=NOW),
+        }.items():
+            streams.produce(streams.topics.functions, write_key(key).decode(), write_entry(entry))
+        return streams
+
+    def shown(self, streams: Streams, *arguments: str) -> dict[str, tuple[str, str]]:
+        """Value and origin by setting."""
+        lines = [line.split(maxsplit=2) for line in streams.lines("functions", "show", *arguments)[2:]]
+        return {setting: (value, origin) for setting, value, origin in lines}
+
+    def test_all_that_there_are(self, changed: Streams) -> None:
+        lines = [line.split()[:6] for line in changed.lines("functions", "list")[1:]]
+
+        assert lines == [
+            ["resize", "aws", "$LATEST", "http://127.0.0.1:9/", "5s", "0"],
+            ["resize", "aws", "prod", "http://127.0.0.1:9/", "5s", "1"],
+            ["stored", "aws", "$LATEST", "http://127.0.0.1:9/", "1min", "2"],
+        ]
+
+    def test_where_each_setting_comes_from(self, changed: Streams) -> None:
+        api = "API, 2026-01-01T00:00:00.000Z"
+        latest, prod = self.shown(changed, "resize"), self.shown(changed, "resize", "--qualifier", "prod")
+
+        assert latest["url"] == prod["url"] == ("http://127.0.0.1:9/", "streams.toml")
+        assert latest["timeout_s"] == prod["timeout_s"] == ("5s", api)
+        assert (latest["retries"], prod["retries"]) == (("0", api), ("1", "streams.toml"))
+        assert latest["on_failure"] == ("-", "default")  # the API's configuration took the place of the file's
+
+    def test_back_to_the_word_of_the_file(self, changed: Streams) -> None:
+        assert changed.lines("functions", "reset", "resize", "--qualifier", "$LATEST") == [
+            "aws resize: the configuration of $LATEST that an API had stored is forgotten"
+        ]
+        shown = self.shown(changed, "resize")
+        assert (shown["retries"][0], shown["on_failure"][0], shown["timeout_s"][0]) == ("2", "kafka://failed", "5s")
+        assert changed.lines("functions", "reset", "resize")[0].startswith("aws resize: the settings")
+        assert self.shown(changed, "resize")["timeout_s"] == ("1min", "default")
+        assert "no such function now" in changed.lines("functions", "reset", "stored")[-1]
+        nothing = changed.run("functions", "reset", "resize")
+        assert (nothing.exit_code, "no API has stored anything" in nothing.stderr) == (2, True)
