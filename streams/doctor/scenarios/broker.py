@@ -93,7 +93,7 @@ KINDS = (COMMIT, RECOVERY, START, MINUTES, DISK)
 VICTIM = 1
 """This worker is at the point where the broker dies."""
 COMMIT_POINTS = ("mid-transaction", "before-acknowledgement")
-POINT_S = 45.0
+POINT_S = 90.0
 """The victim comes to its point within seconds, or never."""
 FILE_BYTES_MAX = 14 << 20
 """A file that a broker writes must not become larger: it takes that for a full disk. Its empty indexes have 10 MB."""
@@ -118,7 +118,7 @@ async def outages(trial: Trial, plan: tuple[Strike, ...]) -> None:
         await trial.load.reached(strike.after)
         match strike.kind:
             case kind if kind == COMMIT:
-                await _frozen_at(trial, f"{COMMIT_POINTS[number % 2]}:10:STOP", strike.lasts_s)
+                await _frozen_at(trial, f"{COMMIT_POINTS[number % 2]}:3:STOP", strike.lasts_s)
             case kind if kind == RECOVERY:
                 await _frozen_at(trial, "during-recovery:1:STOP", strike.lasts_s)
             case kind if kind == START:
