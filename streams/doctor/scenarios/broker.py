@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import resource
 import sys
 import time
@@ -21,6 +22,8 @@ from streams.local.broker import Broker
 
 FIRST_OUTCOME_MAX_S = 15.0
 """Workers consume again so soon after a broker is back."""
+LOAD_MAX = 5.0
+"""A machine on which more processes want each core says nothing about times. Doctor alone makes one or two."""
 GIVEN_UP_S = 90.0
 
 # -- at any moment ---------------------------------------------------------------------------------------------------
@@ -58,7 +61,10 @@ async def _back(trial: Trial, after_s: float) -> None:
     await trial.watch.until(lambda: trial.watch.latest_ms > back_ms, GIVEN_UP_S)
     took_s = time.monotonic() - back
     trial.first_outcome_s = max(took_s, trial.first_outcome_s or 0.0)
-    if took_s > FIRST_OUTCOME_MAX_S:
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    if took_s > FIRST_OUTCOME_MAX_S and load > LOAD_MAX:
+        trial.notes = f"a new outcome took {took_s:.1f} s, not judged: {load:.0f} processes wanted each core"
+    elif took_s > FIRST_OUTCOME_MAX_S:
         fault = f"the broker was back for {took_s:.1f} s before there was a new outcome"
         trial.figures.blame(Violation("resume", "", fault))
 
@@ -93,7 +99,7 @@ KINDS = (COMMIT, RECOVERY, START, MINUTES, DISK)
 VICTIM = 1
 """This worker is at the point where the broker dies."""
 COMMIT_POINTS = ("mid-transaction", "before-acknowledgement")
-POINT_S = 45.0
+POINT_S = 90.0
 """The victim comes to its point within seconds, or never."""
 FILE_BYTES_MAX = 14 << 20
 """A file that a broker writes must not become larger: it takes that for a full disk. Its empty indexes have 10 MB."""
@@ -118,7 +124,7 @@ async def outages(trial: Trial, plan: tuple[Strike, ...]) -> None:
         await trial.load.reached(strike.after)
         match strike.kind:
             case kind if kind == COMMIT:
-                await _frozen_at(trial, f"{COMMIT_POINTS[number % 2]}:10:STOP", strike.lasts_s)
+                await _frozen_at(trial, f"{COMMIT_POINTS[number % 2]}:3:STOP", strike.lasts_s)
             case kind if kind == RECOVERY:
                 await _frozen_at(trial, "during-recovery:1:STOP", strike.lasts_s)
             case kind if kind == START:
