@@ -58,11 +58,11 @@ def _beside(contender: str) -> Value:
 
 
 BARS = (
-    Bar("W1 beside stock Faust", "×", _beside("faust"), 12, None, True),
-    Bar("W1 beside FastStream (ACK)", "×", _beside("faststream"), 20, None, True),
-    Bar("W1 beside aiokafka without a promise", "×", _beside("aiokafka"), None, 1.0, True),
+    Bar("W1 beside stock Faust", "fold", _beside("faust"), 12, None, True),
+    Bar("W1 beside FastStream (ACK)", "fold", _beside("faststream"), 20, None, True),
+    Bar("W1 beside aiokafka without a promise", "fold", _beside("aiokafka"), None, 1.0, True),
     Bar("W1 CPU a request", "µs", _figure("W1", "cpu_us"), 45, 30, False),
-    Bar("W2 beside W1", "×", _ratio(("W2", STREAMS, "per_s"), ("W1", STREAMS, "per_s")), 0.9, None, True),
+    Bar("W2 beside W1", "fold", _ratio(("W2", STREAMS, "per_s"), ("W1", STREAMS, "per_s")), 0.9, None, True),
     Bar("W6 at 100/s, p50", "ms", _figure("W6-100", "p50_ms"), 10, 6, False),
     Bar("W6 at 100/s, p99", "ms", _figure("W6-100", "p99_ms"), 40, 20, False),
     Bar("W6 at 100/s, of a core", "%", _figure("W6-100", "cpu_percent"), 25, 12, False),
@@ -71,7 +71,7 @@ BARS = (
     Bar("W6 at 1,000/s, of a core", "%", _figure("W6-1000", "cpu_percent"), 50, 30, False),
     Bar(
         "W6 p50 with 32 partitions beside 4",
-        "×",
+        "fold",
         _ratio(("W6-1000-p32", STREAMS, "p50_ms"), ("W6-1000-p4", STREAMS, "p50_ms")),
         2.5,
         1.3,

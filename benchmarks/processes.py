@@ -27,6 +27,10 @@ class Worker:
         self._process = ChildProcess([env, *settings, *command], folder=folder, log=log)
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def has_ended(self) -> bool:
         return self._process.exit_code is not None
 

@@ -45,7 +45,7 @@ def _cell(samples: Samples, workload: str, contender: str, figure: str) -> str:
 
 
 def _range(found: Spread) -> str:
-    return f"{number(found.low)}–{number(found.high)}" if found.count > 1 else ""
+    return f"{number(found.low)}-{number(found.high)}" if found.count > 1 else ""
 
 
 def results(samples: Samples, gate: Mapping[str, Verdict]) -> str:
@@ -111,7 +111,7 @@ def bars(judged: Sequence[Judged]) -> str:
     rows = [["", "measured", "bar", "", "stretch", ""]]
     for one in judged:
         sign = "≥" if one.bar.at_least else "≤"
-        measured = "–" if one.value is None else f"{number(one.value)} {one.bar.unit}"
+        measured = "-" if one.value is None else f"{number(one.value)} {one.bar.unit}"
         row = [f"  {one.bar.measure}", measured]
         for limit in (one.bar.bar, one.bar.stretch):
             word = {None: "", True: "pass", False: "FAIL"}[one.meets(limit)]
@@ -125,7 +125,7 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     by_column = list(zip(*rows, strict=True))
     widths = [max(map(len, column)) for column in by_column]
     right = [
-        all(not cell or cell.lstrip("–-")[:1].isdigit() or cell == "–" for cell in column[1:]) for column in by_column
+        all(not cell or cell.lstrip("-")[:1].isdigit() or cell == "-" for cell in column[1:]) for column in by_column
     ]
     return "\n".join(
         "  ".join(
