@@ -54,7 +54,7 @@ def _bars(file: Path, samples: Samples, gate: Mapping[str, Verdict], figure: str
     order = [n for n in order if is_in_main(CONTENDERS[n], gate)] + [
         n for n in order if not is_in_main(CONTENDERS[n], gate)
     ]
-    shown, axes = plt.subplots(figsize=(8, 0.42 * len(order) + 1.5))
+    _, axes = plt.subplots(figsize=(8, 0.42 * len(order) + 1.5))
     for place, name in enumerate(order):
         found, in_main = spreads[name], is_in_main(CONTENDERS[name], gate)
         color = OURS if name == STREAMS else THEIRS if in_main else APART

@@ -124,9 +124,7 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     """*rows* in aligned columns: the first flush left, numbers flush right."""
     by_column = list(zip(*rows, strict=True))
     widths = [max(map(len, column)) for column in by_column]
-    right = [
-        all(not cell or cell.lstrip("-")[:1].isdigit() or cell == "-" for cell in column[1:]) for column in by_column
-    ]
+    right = [all(map(_is_number, column[1:])) for column in by_column]
     return "\n".join(
         "  ".join(
             cell.rjust(width) if flush else cell.ljust(width)
@@ -134,3 +132,7 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+def _is_number(cell: str) -> bool:
+    return cell in ("", "-") or cell[0].isdigit()

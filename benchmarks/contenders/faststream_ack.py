@@ -1,8 +1,8 @@
 """FastStream as its users write it: a subscriber that publishes, and acknowledges afterwards.
 
 Settings: AckPolicy.ACK (the offset is committed when the handler is done and its record published), acks=all,
-idempotent producer, no log line a message, one handler for each partition at a time. Every record is published and committed by itself.
-Documented promise: at least once.
+idempotent producer, no log line a message, one handler for each partition at a time. Every record is published and
+committed by itself. Documented promise: at least once.
 """
 
 from __future__ import annotations

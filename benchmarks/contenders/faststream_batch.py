@@ -1,7 +1,8 @@
 """FastStream at its fastest within its promise: batches in, batches out, one acknowledgement a batch.
 
 Settings: batch=True with up to 500 records, AckPolicy.ACK, `publish_batch` awaited before the acknowledgement,
-acks=all, idempotent producer, no log line a message. Documented promise: at least once; one bad record fails its whole batch.
+acks=all, idempotent producer, no log line a message. Documented promise: at least once; one bad record fails its whole
+batch.
 """
 
 from __future__ import annotations
