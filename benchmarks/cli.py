@@ -76,7 +76,7 @@ def _contenders(_ctx: click.Context, _option: click.Parameter, names: str | None
 @click.option("--quick", is_flag=True, help="A short run: small workloads, once. Its figures say little.")
 @click.option("--scale", type=click.FloatRange(0.001), default=1.0, help="Multiply how much of everything is done.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of events and of the gate's kills.")
-@click.option("--gate/--no-gate", default=True, help="Kill each contender with -9 under load first. [default: do]")
+@click.option("--gate/--no-gate", default=True, help="Kill each contender with -9 under load, too. [default: do]")
 @click.option("--kills", type=click.IntRange(1), help="So often. [default: 5; quick: 2]")
 @click.option(
     "--results",
@@ -90,6 +90,7 @@ def _contenders(_ctx: click.Context, _option: click.Parameter, names: str | None
     default=FOLDER / "plots",
     help="Where pictures go. [default: benchmarks/plots]",
 )
+@click.option("--no-plots", is_flag=True, help="Draw nothing.")
 @click.option("--list", "lists", is_flag=True, help="Say what there is, with each contender's settings, and end.")
 @click.pass_context
 def main(
@@ -105,6 +106,7 @@ def main(
     kills: int | None,
     results: Path,
     plots: Path,
+    no_plots: bool,
     lists: bool,
 ) -> None:
     """Measure Streams and what one would otherwise use, all in one run on one broker.
@@ -155,11 +157,12 @@ def main(
     append(results, machine, run.name, [*run.samples, *run.gate_samples()])
     click.echo()
     click.echo(run.report())
-    if run.samples:
+    click.echo(f"\nEvery measurement: {results}")
+    if run.samples and not no_plots:
         from benchmarks.plots import draw  # here: it takes a second
 
         files = draw(plots, run.samples, run.gate, run.caption(machine))
-        click.echo(f"\n{results} has every measurement; pictures: {', '.join(map(str, files)) or 'none'}")
+        click.echo(f"Pictures: {', '.join(map(str, files)) or 'none'}")
 
 
 @dataclass(kw_only=True)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-import redis
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 _ID = b'"requestId":"'
@@ -76,6 +75,8 @@ class RedisEyes(KafkaEyes):
     def __init__(self, port: int, key: str) -> None:
         self.seen = {}
         self.duplicates = 0
+        import redis  # here: it is only installed with the contenders that need it
+
         self._key = key
         self._redis = redis.Redis(port=port)
 
@@ -94,13 +95,18 @@ class RedisEyes(KafkaEyes):
 
 
 class OffsetEyes:
-    """Sees no outcomes, only how many records of the input topic the group has committed."""
+    """Sees no outcomes, only how many records of the input topic the group has committed.
+
+    Who commits by time is seen to end up to one interval too late.
+    """
 
     def __init__(self, broker: str, group: str, topic: str, partitions: int) -> None:
         self.seen: dict[int, float] = {}
         self.duplicates = 0
         self._partitions = [TopicPartition(topic, number) for number in range(partitions)]
-        self._consumer = Consumer({"bootstrap.servers": broker, "group.id": group, "enable.auto.commit": False})
+        # Otherwise librdkafka waits whenever a transaction with offsets is open, which is nearly always.
+        unwaiting = {"isolation.level": "read_uncommitted", "enable.auto.commit": False}
+        self._consumer = Consumer({"bootstrap.servers": broker, "group.id": group, **unwaiting})
 
     def look(self, within_s: float) -> None:
         committed = self._consumer.committed(self._partitions, 10)

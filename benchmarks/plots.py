@@ -18,6 +18,8 @@ from benchmarks.results import Samples
 from benchmarks.statistics import percentile
 from benchmarks.tables import is_in_main, number
 
+LATENCY_MIN_MS = 0.1
+"""Where the axis begins; less is drawn there."""
 OURS, THEIRS, APART = "#0b7285", "#868e96", "#dee2e6"
 _PERCENTS = [*range(1, 100), 99.5, 99.9]
 _STYLE = {
@@ -58,7 +60,7 @@ def _bars(file: Path, samples: Samples, gate: Mapping[str, Verdict], figure: str
     for place, name in enumerate(order):
         found, in_main = spreads[name], is_in_main(CONTENDERS[name], gate)
         color = OURS if name == STREAMS else THEIRS if in_main else APART
-        reach = [[found.median - found.low], [found.high - found.median]]
+        reach = [[found.median - found.low], [found.high - found.median]] if found.count > 1 else None
         axes.barh(place, found.median, color=color, xerr=reach, ecolor="#343a40", capsize=3)
         axes.text(found.high * 1.07, place, number(found.median), va="center")
     axes.set_yticks(range(len(order)), [_label(name, gate) for name in order])
@@ -79,7 +81,7 @@ def _label(name: str, gate: Mapping[str, Verdict]) -> str:
 
 def _latencies(file: Path, samples: Samples, gate: Mapping[str, Verdict], workload: str, caption: str) -> Path:
     """The share of requests that took no longer, repeats together."""
-    _, axes = plt.subplots(figsize=(8, 4.2))
+    _, axes = plt.subplots(figsize=(10, 4.2))
     names = list(dict.fromkeys(sample.contender for sample in samples if sample.workload == workload))
     others = iter(plt.get_cmap("tab10").colors)  # type: ignore[attr-defined]
     for name in names:
@@ -95,24 +97,24 @@ def _latencies(file: Path, samples: Samples, gate: Mapping[str, Verdict], worklo
     axes.set_ylim(0, 100)
     axes.set_yticks([0, 25, 50, 75, 95, 99])
     axes.grid(axis="y", color="#e9ecef")
-    axes.set_xlabel("ms from the producer's acknowledgement to the outcome seen by a consumer, less is better")
+    axes.set_xlabel("ms from the producer's acknowledgement to the outcome seen, less is better")
     axes.set_ylabel("% of requests within")
     rate = f"{int(workload[3:]):,}"
     axes.set_title(f"Latency at {rate} requests a second, open loop", loc="left", fontsize=11)
-    axes.legend(frameon=False, loc="lower right", fontsize=9)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)
     return _save(file, caption)
 
 
 def _curve(axes: Axes, name: str, taken: Sequence[float], color: object, in_main: bool) -> None:
-    values = [max(0.1, percentile(taken, percent)) for percent in _PERCENTS]
-    p50, p99 = percentile(taken, 50), percentile(taken, 99)
+    values = [max(LATENCY_MIN_MS, percentile(taken, percent)) for percent in _PERCENTS]
+    p50, p99 = (max(0.0, percentile(taken, percent)) for percent in (50, 99))
     axes.plot(
         values,
         _PERCENTS,
         color=color or OURS,  # type: ignore[arg-type]
         linewidth=2.6 if color is None else 1.3,
         linestyle="-" if in_main else ":",
-        label=f"{name}: p50 {number(p50)}, p99 {number(p99)} ms" + ("" if in_main else " (may lose)"),
+        label=f"{name}: p50 {number(p50)}, p99 {number(p99)}" + ("" if in_main else " (may lose)"),
     )
 
 

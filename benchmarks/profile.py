@@ -23,14 +23,16 @@ SAMPLES_PER_S = 400
 FUNCTIONS_SHOWN = 25
 
 STAGES: tuple[tuple[str, str], ...] = (
+    ("read_json (streams/providers", "decode event"),
+    ("read_event (streams/providers", "decode event"),
+    ("write_json (streams/providers", "encode response"),
+    ("returned (streams/providers", "encode response"),
     ("codec/envelope.py", "decode"),
     ("codec/retry.py", "decode"),
-    ("_event_reader", "decode"),
     ("engine/requests.py", "dedupe and state"),
     ("engine/table.py", "dedupe and state"),
     ("codec/state.py", "dedupe and state"),
     ("core/lifecycle.py", "decide"),
-    ("Work.apply", "decide"),
     ("apply (streams/engine/work.py", "decide"),
     ("streams/invokers/", "invoke"),
     ("benchmarks/functions.py", "invoke"),

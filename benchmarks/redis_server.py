@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Self
-
-import redis
 
 from streams.local.broker import free_port
 from streams.local.process import ChildProcess
@@ -48,26 +47,34 @@ class RedisServer:
         settings = {"port": self.port, "bind": "127.0.0.1", "appendonly": "yes", "appendfsync": "everysec", "save": ""}
         options = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
         self._process = ChildProcess([find(), *options], folder=folder, log=folder / "redis.log")
-        self._client = redis.Redis(port=self.port)
 
     def __enter__(self) -> Self:
         deadline = time.monotonic() + _READY_S
-        while True:
-            try:
-                self.version = str(self._client.info("server")["redis_version"])  # type: ignore[index]
-                return self
-            except redis.ConnectionError as error:
-                if time.monotonic() > deadline or self._process.exit_code is not None:
-                    self.close()
-                    raise NoRedis(f"redis-server does not start: {error}") from error
-                time.sleep(0.05)
+        while not self._is_ready():
+            if time.monotonic() > deadline or self._process.exit_code is not None:
+                self.close()
+                raise NoRedis("redis-server does not start")
+            time.sleep(0.05)
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def empty(self) -> None:
         """Forget everything."""
-        self._client.flushall()
+        self._ask(b"FLUSHALL")
 
     def close(self) -> None:
         self._process.stop(5.0)
+
+    def _is_ready(self) -> bool:
+        try:
+            return self._ask(b"PING") == b"+PONG\r\n"
+        except OSError:
+            return False
+
+    def _ask(self, command: bytes) -> bytes:
+        """Send an inline command, which needs no client."""
+        with socket.create_connection(("127.0.0.1", self.port), _READY_S) as connection:
+            connection.sendall(command + b"\r\n")
+            return connection.recv(100)

@@ -28,7 +28,10 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def latencies(seconds: Sequence[float]) -> dict[str, float]:
-    """p50, p95, p99 and the maximum of latencies, in milliseconds."""
-    ordered = sorted(1000 * value for value in seconds)
+    """p50, p95, p99 and the maximum of latencies, in milliseconds.
+
+    One below 0 counts as 0: its outcome was seen before its acknowledgement had reached the producer.
+    """
+    ordered = sorted(max(0.0, 1000 * value) for value in seconds)
     figures = {f"p{percent}_ms": percentile(ordered, percent) for percent in (50, 95, 99)}
     return figures | {"max_ms": ordered[-1]}

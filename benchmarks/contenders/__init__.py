@@ -76,7 +76,7 @@ _ALL = (
         workloads=("W0", "W1", "W3", "W4", "W5", "W6-100", "W6-1000", "W6-half"),
     ),
     Contender(name="aiokafka-txn", module="raw_aiokafka_transactional", promise="exactly once", packages=("aiokafka",)),
-    Contender(name="confluent", module="raw_confluent", promise="none", packages=("confluent-kafka",)),
+    Contender(name="confluent", module="raw_confluent", promise="none", packages=("confluent-kafka",), pace=3.0),
     Contender(
         name="confluent-txn", module="raw_confluent_transactional", promise="exactly once",
         packages=("confluent-kafka",),

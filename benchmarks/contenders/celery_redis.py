@@ -1,9 +1,9 @@
 """Celery on Redis; the outcome is an entry of a Redis list, as a result backend would keep it.
 
 Settings: acks_late and reject_on_worker_lost (documented: at least once), ignore_result, no rate limits, no events,
-visibility_timeout 10 s instead of an hour so that a dead worker's tasks come back while we watch; pool `solo` (no
-process or thread between the broker and the task: the fastest for short tasks), `threads` with 32 for W4. Redis writes
-its append-only file every second. Coroutines are run by one event loop that the worker keeps.
+visibility_timeout and unacked_mutex_expire 10 s, so that a dead worker's tasks come back while we watch; pool `solo`
+(no process or thread between the broker and the task: the fastest for short tasks), `threads` with 32 for W4. Redis
+writes its append-only file every second. Coroutines are run by one event loop that the worker keeps.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ app.conf.update(
     task_ignore_result=True,
     worker_disable_rate_limits=True,
     broker_connection_retry_on_startup=True,
-    broker_transport_options={"visibility_timeout": 10},
+    broker_transport_options={"visibility_timeout": 10, "unacked_mutex_expire": 10},
 )
 outcomes = redis.Redis(port=PLACE.redis_port)
 runner = asyncio.Runner()
