@@ -52,6 +52,9 @@ class Sender(Protocol):
     def send(self, batch: Sequence[tuple[str, bytes]]) -> None:
         """The carrier has all of *batch* on return (Kafka: it will be told of later)."""
 
+    def wait(self, seconds: float) -> None:
+        """Nothing is due for so long."""
+
 
 def request_id(number: int) -> str:
     """Request ids are numbers, so that who counts them needs little memory."""
@@ -85,31 +88,42 @@ class KafkaSender:
                 try:
                     self._producer.produce(
                         self._topic, value, name, number % self._partitions, headers=headers,
-                        on_delivery=self._acknowledged(number, time.monotonic()),
+                        on_delivery=self._acknowledged(number),
                     )  # fmt: skip
                     break
                 except BufferError:
                     self._producer.poll(0.1)
         self._producer.poll(0)
 
-    def _acknowledged(self, number: int, produced: float) -> Callable[[Any, Message], None]:
+    def _acknowledged(self, number: int) -> Callable[[Any, Message], None]:
         def acknowledged(error: Any, message: Message) -> None:
             if error is None:
-                self._acks[number - self._first] = produced + message.latency()
+                self._acks[number - self._first] = time.monotonic()
             else:
                 self.failed += 1
 
         return acknowledged
+
+    def wait(self, seconds: float) -> None:
+        """Take acknowledgements as they come: they are timed when they are told of."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._producer.poll(left)
 
     def flush(self) -> None:
         while self._producer.flush(1.0):
             pass
 
 
+class _Own(Protocol):
+    def send(self, batch: Sequence[tuple[str, bytes]]) -> None:
+        """The carrier has all of *batch* on return."""
+
+
 class _Timed:
     """A contender's own sender, with the times at which it returned."""
 
-    def __init__(self, sender: Sender, first: int, acks: array[float]) -> None:
+    def __init__(self, sender: _Own, first: int, acks: array[float]) -> None:
         self._sender, self._first, self._acks = sender, first, acks
 
     def send(self, batch: Sequence[tuple[str, bytes]]) -> None:
@@ -118,8 +132,11 @@ class _Timed:
         for name, _ in batch:
             self._acks[int(name[1:]) - self._first] = now
 
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)
 
-def batches(order: Order, acks: array[float]) -> Iterator[list[tuple[str, bytes]]]:
+
+def batches(order: Order, acks: array[float], wait: Callable[[float], None]) -> Iterator[list[tuple[str, bytes]]]:
     """What is due, again and again, with room for its acknowledgements in *acks*."""
     sent, count, rate, started = 0, order["count"], order["rate"], time.monotonic()
     while count is None or sent < count:
@@ -128,7 +145,7 @@ def batches(order: Order, acks: array[float]) -> Iterator[list[tuple[str, bytes]
         else:
             due = int((time.monotonic() - started) * rate) + 1 - sent
             if due <= 0:
-                time.sleep(max(0.0, started + sent / rate - time.monotonic()))
+                wait(max(0.0, started + sent / rate - time.monotonic()))
                 continue
         due = due if count is None else min(due, count - sent)
         if count is None and _is_over():
@@ -158,7 +175,7 @@ def main(text: str) -> None:
         sender = _Timed(own, order["first"], acks)
     else:
         sender = kafka = KafkaSender(place, input_topic(contender, place), order["first"], acks)
-    for batch in batches(order, acks):
+    for batch in batches(order, acks, sender.wait):
         sender.send(batch)
     if kafka is not None:
         kafka.flush()

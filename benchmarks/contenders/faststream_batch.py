@@ -1,6 +1,6 @@
 """FastStream at its fastest within its promise: batches in, batches out, one acknowledgement a batch.
 
-Settings: batch=True with up to 500 records, AckPolicy.ACK, `publish_batch` awaited before the acknowledgement,
+Settings: batch=True with up to 200 records, AckPolicy.ACK, `publish_batch` awaited before the acknowledgement,
 acks=all, idempotent producer, no log line a message. Documented promise: at least once; one bad record fails its whole
 batch.
 """
@@ -18,9 +18,17 @@ from faststream.kafka.annotations import KafkaMessage
 from benchmarks.contenders.place import Place
 from benchmarks.functions import outcome
 
+BATCH_MAX, BATCH_BYTES_MAX = 200, 15 << 20
 PLACE = Place.from_env()
 RUN = PLACE.run()
-broker = KafkaBroker(PLACE.broker, acks="all", enable_idempotence=True, logger=None, max_batch_size=256 << 10)
+broker = KafkaBroker(
+    PLACE.broker,
+    acks="all",
+    enable_idempotence=True,
+    logger=None,
+    max_batch_size=BATCH_BYTES_MAX,
+    max_request_size=BATCH_BYTES_MAX,
+)
 app = FastStream(broker)
 
 
@@ -30,7 +38,7 @@ app = FastStream(broker)
     auto_offset_reset="earliest",
     ack_policy=AckPolicy.ACK,
     batch=True,
-    max_records=500,
+    max_records=BATCH_MAX,
     batch_timeout_ms=200,
 )
 async def handle(events: list[Any], message: KafkaMessage) -> None:
