@@ -14,6 +14,8 @@ PROGRESS_MIN = 50
 """A worker is not killed again before so many outcomes were seen since its start."""
 PAUSE_S = (0.2, 2.0)
 """And not before a time in this range after that."""
+DRAIN_S = 0.5
+"""What the dead worker has done is seen in this time, and not taken for its successor's."""
 
 
 class Verdict(NamedTuple):
@@ -23,7 +25,7 @@ class Verdict(NamedTuple):
     requests: int
     """Acknowledged by the carrier."""
     lost: int
-    """Of those, without an outcome."""
+    """Of those, without an outcome when none had come for the contender's `stall_s`."""
     duplicates: int
     """Outcomes beyond the first."""
 
@@ -47,6 +49,7 @@ def pass_through(site: Site, contender: Contender, kills: int, rate: float) -> V
                 _progress(opened)
                 _look_on(opened, chance.uniform(*PAUSE_S))
                 opened.workers[0].kill()
+                _look_on(opened, DRAIN_S)
                 opened.restart()
             assert load.stdin is not None
             load.stdin.write("\n")

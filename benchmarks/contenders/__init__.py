@@ -37,7 +37,7 @@ class Contender:
     is_on_redis: bool = False
     has_sender: bool = False
     """Its own way of putting an event in: `Sender` in its file. Otherwise it is a record on the input topic."""
-    stall_s: float = 30.0
+    stall_s: float = 60.0
     """In the crash gate: nothing more comes when nothing has come for so long."""
 
     def command(self, place: Place, number: int) -> list[str]:
@@ -97,12 +97,12 @@ _ALL = (
     Contender(
         name="celery", module="celery_redis", promise="at least once", packages=("celery", "kombu", "redis"),
         imports=("celery", "redis"), workloads=("W1", "W2", "W4", "W5", "W6-100", "W6-half"), pace=0.05,
-        is_on_redis=True, has_sender=True, stall_s=45.0,
+        is_on_redis=True, has_sender=True,
     ),
     Contender(
         name="dramatiq", module="dramatiq_redis", promise="at least once", packages=("dramatiq", "redis"),
         imports=("dramatiq", "redis"), workloads=("W1", "W2", "W4", "W5", "W6-100", "W6-half"), pace=0.05,
-        is_on_redis=True, has_sender=True, stall_s=45.0,
+        is_on_redis=True, has_sender=True,
     ),
     Contender(
         name="taskiq", module="taskiq_kafka", promise="none", packages=("taskiq", "taskiq-aio-kafka"),
