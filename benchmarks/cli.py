@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +25,7 @@ from benchmarks.redis_server import NoRedis, RedisServer
 from benchmarks.results import Machine, Sample, Samples, append
 from benchmarks.workloads import WORKLOADS, Workload
 from benchmarks.workloads import chosen as chosen_workloads
+from streams.commands.base import terminated_like_interrupted
 from streams.errors import StreamsError
 from streams.local.broker import Broker
 
@@ -151,10 +152,13 @@ def main(
         scale=scale,
         kills=(kills or (KILLS_QUICK if quick else KILLS)) if gate else 0,
     )
-    with _site(broker, seed, contenders) as site:
-        machine = Machine.here(_kafka(broker), _packages(contenders))
-        run.measure_all(site)
-    append(results, machine, run.name, [*run.samples, *run.gate_samples()])
+    machine = Machine.here(_kafka(broker), _packages(contenders))
+    run.keep = lambda sample: append(results, machine, run.name, [sample])
+    with terminated_like_interrupted(), _site(broker, seed, contenders) as site:
+        try:
+            run.measure_all(site)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted; this is what there is.", err=True)
     click.echo()
     click.echo(run.report())
     click.echo(f"\nEvery measurement: {results}")
@@ -176,6 +180,8 @@ class Run:
     scale: float
     kills: int
     """0: no gate."""
+    keep: Callable[[Sample], None] = lambda sample: None
+    """Called with every measurement as soon as it is made: a long run may be interrupted."""
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     samples: Samples = field(default_factory=Samples)
     gate: dict[str, Verdict] = field(default_factory=dict)
@@ -227,6 +233,7 @@ class Run:
             workload=workload.name, contender=contender.name, repeat=repeat, figures=figures, latencies_s=latencies
         )
         self.samples.append(sample)
+        self.keep(sample)
         click.echo("  " + _in_short(figures), err=True)
 
     def _pass_gate(self, site: Site, contender: Contender) -> None:
@@ -239,25 +246,13 @@ class Run:
             click.echo(f" failed: {error}", err=True)
             return
         click.echo(f"  {verdict.lost:,} of {verdict.requests:,} lost, {verdict.duplicates:,} duplicates", err=True)
+        self.keep(Sample(workload="gate", contender=contender.name, repeat=1, figures=verdict._asdict()))
 
     def _say(self, done: int, total: int, began: float, what: str) -> None:
         elapsed = time.monotonic() - began
         left = f", about {elapsed / (done - 1) * (total - done + 1) / 60:.0f} min left" if done > 3 else ""
         click.echo(f"[{done}/{total}{left}] {what}", err=True, nl=False)
         sys.stderr.flush()
-
-    def gate_samples(self) -> list[Sample]:
-        """The gate's verdicts, for the file."""
-        return [
-            Sample(
-                workload="gate", contender=name, repeat=1,
-                figures={
-                    "requests": verdict.requests, "kills": verdict.kills, "lost": verdict.lost,
-                    "duplicates": verdict.duplicates,
-                },
-            )
-            for name, verdict in self.gate.items()
-        ]  # fmt: skip
 
     def report(self) -> str:
         """Everything, for a terminal."""

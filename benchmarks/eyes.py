@@ -55,7 +55,7 @@ class KafkaEyes:
         for message in messages:
             error = message.error()
             if error is None:
-                self._saw(int(message.key()[1:]), now)
+                self._saw(int((message.key() or b"")[1:]), now)
             elif error.code() != KafkaError._PARTITION_EOF:
                 raise KafkaException(error)
 
@@ -84,7 +84,7 @@ class RedisEyes(KafkaEyes):
         first = self._redis.blpop([self._key], within_s or 0.001)
         if not first:
             return
-        entries = [first[1], *(self._redis.lpop(self._key, 5_000) or [])]  # type: ignore[misc,index]
+        entries = [first[1], *(self._redis.lpop(self._key, 5_000) or [])]
         now = time.monotonic()
         for entry in entries:
             start = entry.index(_ID) + len(_ID)

@@ -22,7 +22,8 @@ from typing import Any, Protocol, TypedDict
 
 from confluent_kafka import Message, Producer
 
-from benchmarks.contenders import CONTENDERS, Contender, Place
+from benchmarks.contenders import CONTENDERS, Contender
+from benchmarks.contenders.place import Place
 from benchmarks.functions import event
 
 CHUNK = 500
@@ -83,7 +84,10 @@ class KafkaSender:
     def send(self, batch: Sequence[tuple[str, bytes]]) -> None:
         for name, value in batch:
             number = int(name[1:])
-            headers = {"function": self._function, "request-id": name.encode()}
+            headers: list[tuple[str, str | bytes | None]] = [
+                ("function", self._function),
+                ("request-id", name.encode()),
+            ]
             while True:
                 try:
                     self._producer.produce(

@@ -23,7 +23,8 @@ from pathlib import Path
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from benchmarks.contenders import Contender, Place, environment
+from benchmarks.contenders import Contender, environment
+from benchmarks.contenders.place import Place
 from benchmarks.eyes import Eyes, KafkaEyes, OffsetEyes, RedisEyes
 from benchmarks.load import Order, input_topic
 from benchmarks.processes import ROOT, Worker

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -22,7 +23,7 @@ LATENCY_MIN_MS = 0.1
 """Where the axis begins; less is drawn there."""
 OURS, THEIRS, APART = "#0b7285", "#868e96", "#dee2e6"
 _PERCENTS = [*range(1, 100), 99.5, 99.9]
-_STYLE = {
+_STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -60,7 +61,7 @@ def _bars(file: Path, samples: Samples, gate: Mapping[str, Verdict], figure: str
     for place, name in enumerate(order):
         found, in_main = spreads[name], is_in_main(CONTENDERS[name], gate)
         color = OURS if name == STREAMS else THEIRS if in_main else APART
-        reach = [[found.median - found.low], [found.high - found.median]] if found.count > 1 else None
+        reach = [[found.median - found.low], [found.high - found.median]] if found.repeats > 1 else None
         axes.barh(place, found.median, color=color, xerr=reach, ecolor="#343a40", capsize=3)
         axes.text(found.high * 1.07, place, number(found.median), va="center")
     axes.set_yticks(range(len(order)), [_label(name, gate) for name in order])
@@ -83,7 +84,7 @@ def _latencies(file: Path, samples: Samples, gate: Mapping[str, Verdict], worklo
     """The share of requests that took no longer, repeats together."""
     _, axes = plt.subplots(figsize=(10, 4.2))
     names = list(dict.fromkeys(sample.contender for sample in samples if sample.workload == workload))
-    others = iter(plt.get_cmap("tab10").colors)  # type: ignore[attr-defined]
+    others = map(plt.get_cmap("tab10"), range(10))
     for name in names:
         taken = sorted(
             1000 * value
@@ -105,13 +106,13 @@ def _latencies(file: Path, samples: Samples, gate: Mapping[str, Verdict], worklo
     return _save(file, caption)
 
 
-def _curve(axes: Axes, name: str, taken: Sequence[float], color: object, in_main: bool) -> None:
+def _curve(axes: Axes, name: str, taken: Sequence[float], color: Any, in_main: bool) -> None:
     values = [max(LATENCY_MIN_MS, percentile(taken, percent)) for percent in _PERCENTS]
     p50, p99 = (max(0.0, percentile(taken, percent)) for percent in (50, 99))
     axes.plot(
         values,
         _PERCENTS,
-        color=color or OURS,  # type: ignore[arg-type]
+        color=color or OURS,
         linewidth=2.6 if color is None else 1.3,
         linestyle="-" if in_main else ":",
         label=f"{name}: p50 {number(p50)}, p99 {number(p99)}" + ("" if in_main else " (may lose)"),

@@ -19,7 +19,7 @@ class Spread(NamedTuple):
     median: float
     low: float
     high: float
-    count: int
+    repeats: int
 
 
 def spread(values: Sequence[float]) -> Spread:

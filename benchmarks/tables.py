@@ -45,7 +45,7 @@ def _cell(samples: Samples, workload: str, contender: str, figure: str) -> str:
 
 
 def _range(found: Spread) -> str:
-    return f"{number(found.low)}-{number(found.high)}" if found.count > 1 else ""
+    return f"{number(found.low)}-{number(found.high)}" if found.repeats > 1 else ""
 
 
 def results(samples: Samples, gate: Mapping[str, Verdict]) -> str:

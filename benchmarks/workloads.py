@@ -34,8 +34,8 @@ class Workload:
     """False: nothing is written, and the end is seen by the committed offsets."""
 
 
-def _latency(name: str, does: str, rate: float | None, **more: int) -> Workload:
-    return Workload(name=name, does=does, kind="latency", rate=rate, **more)
+def _latency(name: str, does: str, rate: float | None, partitions: int = 8) -> Workload:
+    return Workload(name=name, does=does, kind="latency", rate=rate, partitions=partitions)
 
 
 _ALL = (
