@@ -257,6 +257,8 @@ class Run:
     def report(self) -> str:
         """Everything, for a terminal."""
         parts = [tables.results(self.samples, self.gate)]
+        if (warning := tables.busy(self.samples)) is not None:
+            parts.append(warning)
         if self.gate:
             parts.append(tables.verdicts(self.gate))
         if any(sample.contender == STREAMS for sample in self.samples):

@@ -146,6 +146,9 @@ class Session:
     def cpu_s(self) -> float:
         return sum(worker.cpu_s() for worker in self.workers)
 
+    def core_wait_s(self) -> float:
+        return sum(worker.core_wait_s() for worker in self.workers)
+
     def rss_mb(self) -> float:
         return sum(worker.rss_mb() for worker in self.workers)
 
@@ -258,7 +261,7 @@ def backlog(site: Site, contender: Contender, workload: Workload, requests: int)
             worker.freeze()
         cpu_s = opened.cpu_s()
         opened.load(requests)
-        began = time.monotonic()
+        began, core_wait_s = time.monotonic(), opened.core_wait_s()
         for worker in opened.workers:
             worker.thaw()
         opened.wait(opened.sent)
@@ -268,6 +271,7 @@ def backlog(site: Site, contender: Contender, workload: Workload, requests: int)
             "per_s": requests / wall_s,
             "cpu_us": 1e6 * cpu_s / requests,
             "cpu_percent": 100 * cpu_s / wall_s,
+            "core_wait_percent": 100 * (opened.core_wait_s() - core_wait_s) / (wall_s * workload.workers),
             "wall_s": wall_s,
             "rss_mb": opened.rss_mb(),
             "duplicates": opened.eyes.duplicates,
@@ -286,15 +290,17 @@ def latency(
         skipped = int(count * SKIPPED)
         with opened.loading(count, rate, acks):
             opened.wait(first + skipped)
-            began, cpu_s = time.monotonic(), opened.cpu_s()
+            began, cpu_s, core_wait_s = time.monotonic(), opened.cpu_s(), opened.core_wait_s()
             opened.wait(first + count)
             wall_s, cpu_s = time.monotonic() - began, opened.cpu_s() - cpu_s
+            core_wait_s = opened.core_wait_s() - core_wait_s
         times = array("d", acks.read_bytes())
         taken = tuple(opened.eyes.seen[first + index] - times[index] for index in range(skipped, count))
         figures = latencies(taken) | {
             "requests": count,
             "per_s": (count - skipped - 1) / (max(times) - times[skipped]),  # the load may fall behind its rate
             "cpu_percent": 100 * cpu_s / wall_s,
+            "core_wait_percent": 100 * core_wait_s / wall_s,
             "wall_s": wall_s,
             "cpu_us": 1e6 * cpu_s / (count - skipped),
             "rss_mb": opened.rss_mb(),

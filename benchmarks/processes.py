@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -57,6 +58,15 @@ class Worker:
         """User and system time so far, with that of children that have ended."""
         return sum(_ticks(fields) for fields in _group(self._process.pid)) * _TICK_S
 
+    def core_wait_s(self) -> float:
+        """How long its threads were ready to run so far and had no core; 0 where the kernel does not say."""
+        waited_ns = 0
+        for pid in _members(self._process.pid):
+            for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+                with contextlib.suppress(OSError):  # it has ended meanwhile
+                    waited_ns += int(file.read_text().split()[1])
+        return waited_ns / 1e9
+
     def rss_mb(self) -> float:
         """Resident memory."""
         pages = sum(int(fields[21]) for fields in _group(self._process.pid))
@@ -81,7 +91,12 @@ def _ticks(fields: Sequence[str]) -> int:
 
 def _group(leader: int) -> list[list[str]]:
     """The fields of `/proc/*/stat` behind the name, of every process in the group."""
-    found = []
+    return list(_members(leader).values())
+
+
+def _members(leader: int) -> dict[str, list[str]]:
+    """The same by process id."""
+    found = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
@@ -89,5 +104,5 @@ def _group(leader: int) -> list[list[str]]:
             except OSError:
                 continue  # it has ended meanwhile
             if int(fields[2]) == leader:
-                found.append(fields)
+                found[folder.name] = fields
     return found

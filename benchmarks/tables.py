@@ -25,6 +25,8 @@ _FIGURES = {
     "parked": ("rss_growth_mb", "late_p50_ms", "late_p99_ms", "cpu_percent"),
     "idle": ("cpu_percent", "rss_mb", "first_invocation_s"),
 }
+CORE_WAIT_PERCENT_MAX = 10.0
+"""More, and a run on this machine has to be repeated when it is quiet."""
 _BETTER_FIRST = {"backlog": "per_s", "latency": "p50_ms"}
 
 
@@ -89,6 +91,18 @@ def _apart(contender: Contender, gate: Mapping[str, Verdict]) -> str:
     if verdict is not None and not verdict.passes:
         return f"loses on a crash: {verdict.lost:,}"
     return "no promise"
+
+
+def busy(samples: Samples) -> str | None:
+    """A warning when our worker often had no core; None when it had one whenever it was ready to run."""
+    waits = [samples.median(name, STREAMS, "core_wait_percent") for name in WORKLOADS]
+    worst = max((wait for wait in waits if wait is not None), default=0.0)
+    if worst < CORE_WAIT_PERCENT_MAX:
+        return None
+    return (
+        f"The machine was busy: up to {worst:.0f} % of the time (median of a workload) the streams worker was ready to "
+        "run and had no core.\nThroughput and latency say little then; CPU per request says more."
+    )
 
 
 def verdicts(gate: Mapping[str, Verdict]) -> str:

@@ -78,3 +78,13 @@ def test_bars_are_printed_with_pass_and_fail():
     assert line_of(text, "stock").count("FAIL") == 1
     assert "pass" in line_of(text, "CPU")
     assert "-" in line_of(text, "parked")
+
+
+def test_a_run_on_a_busy_machine_says_so():
+    quiet, busy = (
+        Samples([Sample(workload="W1", contender="streams", repeat=1, figures={"core_wait_percent": percent})])
+        for percent in (2.0, 61.0)
+    )
+
+    assert tables.busy(quiet) is None
+    assert "up to 61 % of the time" in (tables.busy(busy) or "")
