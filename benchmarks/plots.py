@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,9 @@ def _bars(file: Path, samples: Samples, gate: Mapping[str, Verdict], figure: str
     axes.set_yticks(range(len(order)), [_label(name, gate) for name in order])
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.set_xlim(right=2.5 * max(found.high for found in spreads.values()))
+    least = min(found.low for found in spreads.values())
+    axes.set_xlim(10 ** math.floor(math.log10(least)), 2.5 * max(found.high for found in spreads.values()))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel(unit)
     axes.set_title("W1: 200-byte event, async function, outcome; one worker process", loc="left", fontsize=11)
     return _save(file, caption)
@@ -75,9 +78,10 @@ def _bars(file: Path, samples: Samples, gate: Mapping[str, Verdict], figure: str
 
 def _label(name: str, gate: Mapping[str, Verdict]) -> str:
     contender, verdict = CONTENDERS[name], gate.get(name)
+    promise = "no promise" if contender.promise == "none" else contender.promise
     if verdict is not None and not verdict.passes:
-        return f"{name}\n(loses on a crash)"
-    return f"{name}\n({'no promise' if contender.promise == 'none' else contender.promise})"
+        promise = "loses on a crash"
+    return f"{name}\n({'by hand, ' if contender.by_hand else ''}{promise})"
 
 
 def _latencies(file: Path, samples: Samples, gate: Mapping[str, Verdict], workload: str, caption: str) -> Path:
@@ -95,6 +99,7 @@ def _latencies(file: Path, samples: Samples, gate: Mapping[str, Verdict], worklo
         if taken:
             _curve(axes, name, taken, None if name == STREAMS else next(others), is_in_main(CONTENDERS[name], gate))
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     axes.set_ylim(0, 100)
     axes.set_yticks([0, 25, 50, 75, 95, 99])
     axes.grid(axis="y", color="#e9ecef")

@@ -80,7 +80,8 @@ def _table(
 
     rows = [["", *_HEADS[workload.kind]]]
     for name in (*sorted(main, key=rank), *sorted(apart, key=rank)):
-        note = "" if name in main else f"  [{_apart(CONTENDERS[name], gate)}]"
+        notes = ["by hand"] * CONTENDERS[name].by_hand + ([] if name in main else [_apart(CONTENDERS[name], gate)])
+        note = f"  [{'; '.join(notes)}]" if notes else ""
         cells = [_cell(samples, workload.name, name, figure) for figure in _FIGURES[workload.kind]]
         rows.append([("  " if name != STREAMS else "▸ ") + name + note, *cells])
     return f"{workload.name}  {workload.does}\n{columns(rows)}"

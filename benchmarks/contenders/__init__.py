@@ -37,6 +37,8 @@ class Contender:
     is_on_redis: bool = False
     has_sender: bool = False
     """Its own way of putting an event in: `Sender` in its file. Otherwise it is a record on the input topic."""
+    by_hand: bool = False
+    """A loop written by hand: a ceiling, without state, retries or dead letters."""
     stall_s: float = 60.0
     """In the crash gate: nothing more comes when nothing has come for so long."""
 
@@ -72,13 +74,18 @@ _ALL = (
         ),
     ),
     Contender(
-        name="aiokafka", module="raw_aiokafka", promise="none", packages=("aiokafka",),
+        name="aiokafka", module="raw_aiokafka", promise="none", by_hand=True, packages=("aiokafka",),
         workloads=("W0", "W1", "W3", "W4", "W5", "W6-100", "W6-1000", "W6-half"),
     ),
-    Contender(name="aiokafka-txn", module="raw_aiokafka_transactional", promise="exactly once", packages=("aiokafka",)),
-    Contender(name="confluent", module="raw_confluent", promise="none", packages=("confluent-kafka",), pace=3.0),
     Contender(
-        name="confluent-txn", module="raw_confluent_transactional", promise="exactly once",
+        name="aiokafka-txn", module="raw_aiokafka_transactional", promise="exactly once", by_hand=True,
+        packages=("aiokafka",),
+    ),
+    Contender(
+        name="confluent", module="raw_confluent", promise="none", by_hand=True, packages=("confluent-kafka",), pace=3.0,
+    ),
+    Contender(
+        name="confluent-txn", module="raw_confluent_transactional", promise="exactly once", by_hand=True,
         packages=("confluent-kafka",),
     ),
     Contender(

@@ -50,7 +50,7 @@ def test_who_loses_and_who_promises_nothing_are_listed_apart():
     text = tables.results(SAMPLES, gate)
     names = [line.split()[0 if line.startswith(" ") else 1] for line in text.splitlines()[2:]]
     assert names == ["streams", "faust", "aiokafka", "celery"]
-    assert "[no promise]" in line_of(text, "aiokafka")
+    assert "[by hand; no promise]" in line_of(text, "aiokafka")
     assert "[loses on a crash: 3]" in line_of(text, "celery")
 
 
