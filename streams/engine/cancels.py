@@ -2,6 +2,7 @@
 
 | where it stands | what happens |
 |---|---|
+| not read yet | the command waits for it, if it says at which offset it comes; then it does not start |
 | not known | nothing: the command is for another partition, or too early, or too late. It is counted |
 | over | nothing, likewise |
 | an attempt is under way | that is cut off and counts for nothing; the record is written at once |
@@ -53,6 +54,11 @@ class Cancels:
             self._processor.careful.cut_off(running)
         elif (held := self._processor.careful.take_held(partition, key)) is not None:
             self._end(held, now_ms)
+        elif packed is None and self._is_early(partition, given):
+            if (other := partition.early.get(given.origin.offset)) is not None:
+                partition.finish(other[0], other[1].offset)
+            partition.early[given.origin.offset] = source, record
+            return
         elif packed is None:
             counters["cancel_ignored", "unknown"] += 1
         elif unpack(packed).is_over:
@@ -60,6 +66,30 @@ class Cancels:
         else:
             self._cancel_waiting(partition, source, record, given, packed, now_ms)
         partition.finish(source, record.offset)
+
+    def _is_early(self, partition: Partition, given: Cancellation) -> bool:
+        """Whether the invocation is yet to be read."""
+        invocations, origin = partition.sources[0], given.origin
+        here = (origin.topic, origin.partition) == invocations
+        return here and partition.accepted[invocations] <= origin.offset
+
+    def came_before(self, work: Work, now_ms: int) -> bool:
+        """Whether *work*, just accepted, was to be cancelled already: then it is."""
+        source, record = work.partition.early.get(work.record.offset, (None, None))
+        if source is None or record is None or record.key != work.key:
+            return False
+        del work.partition.early[work.record.offset]
+        self._end(work, now_ms)
+        work.partition.finish(source, record.offset)
+        return True
+
+    def forget_early(self, partition: Partition) -> None:
+        """Let go of commands about offsets that have been read and had no such invocation."""
+        read = partition.accepted[partition.sources[0]]
+        for offset in [offset for offset in partition.early if offset < read]:
+            source, record = partition.early.pop(offset)
+            self._processor.effects.counters["cancel_ignored", "unknown"] += 1
+            partition.finish(source, record.offset)
 
     def _cancel_waiting(
         self,

@@ -125,6 +125,8 @@ class Partition:
         """Records before these offsets may have been under way when the last owner died, by source."""
         self.held: set[bytes] = set()
         """Request ids whose attempt is due and waits for a suspect to end (`careful`)."""
+        self.early: dict[int, tuple[TopicPartition, SourceRecord]] = {}
+        """Commands about invocations that are not read yet, by their offsets on `invocations`. They stay in flight."""
         self.requests = Requests()
         self.mark: str | None = None
         """The next commit carries every offset, with this metadata."""
@@ -287,9 +289,9 @@ class Batch:
 
 def is_idle(partitions: Iterable[Partition]) -> bool:
     """Whether nothing is under way in any of them."""
-    return not any(partition.in_flight_count or partition.running for partition in partitions)
+    return not any(partition.in_flight_count > len(partition.early) or partition.running for partition in partitions)
 
 
 def is_landed(partitions: Iterable[Partition]) -> bool:
     """Whether nothing is in flight in any of them; what is under way besides is in the journal."""
-    return not any(partition.in_flight_count for partition in partitions)
+    return not any(partition.in_flight_count > len(partition.early) for partition in partitions)

@@ -81,6 +81,8 @@ class Processor:
         now_ms = batch.partition.owner.now_ms()
         for record in batch.partition.accept(batch):
             self._accept_or_reject(batch.partition, batch.source, record, now_ms)
+        if batch.partition.early:
+            self.cancels.forget_early(batch.partition)
 
     def retries(self, batch: Batch) -> None:
         """Go on with what is due in a retry tier."""
@@ -125,6 +127,8 @@ class Processor:
         work = Work(partition, source, record, key, invocation, prepared, None)
         work.apply(Accept(now_ms, invocation.accepted_at_ms, invocation.due_at_ms, invocation.depth))
         partition.known += 1
+        if partition.early and self.cancels.came_before(work, now_ms):
+            return
         self.go_on(work, event, now_ms)
 
     def _wake(self, partition: Partition, source: TopicPartition, record: SourceRecord, now_ms: int) -> None:

@@ -15,6 +15,9 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeEr
 
 from streams.cluster import RECORD_BYTES_MAX
 from streams.codec.commands import cancel_headers
+from streams.codec.envelope import Invocation
+from streams.codec.retry import Origin
+from streams.console.store import InvocationStatus
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -78,9 +81,20 @@ class Intake:
         key = request_id.encode()
         return await self._send(self._topic, crc32(key) % self._partitions, key, event, headers)
 
-    async def cancel(self, request_id: str, partition: int) -> None:
-        """Returns when the broker has the command to cancel an invocation of *partition*. Raises as `accept` does."""
-        await self._send(self._commands, partition, request_id.encode(), None, cancel_headers())
+    async def cancel(self, status: InvocationStatus, event: bytes | None) -> None:
+        """Returns when the broker has the command to cancel an invocation, with its *event* if that is known.
+
+        Raises as `accept` does.
+        """
+        invocation = origin = None
+        if status.offset is not None:
+            origin = Origin(self._topic, status.partition, status.offset, status.accepted_at_ms, None, ())
+        if event is not None:
+            invocation = Invocation(
+                status.request_id, status.resource, None, event, 0, 0, status.depth, status.traceparent
+            )
+        headers = cancel_headers(invocation, origin)
+        await self._send(self._commands, status.partition, status.request_id.encode(), event, headers)
 
     async def _send(
         self, topic: str, partition: int, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]

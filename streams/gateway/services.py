@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -20,10 +19,6 @@ from streams.gateway.statuses import Statuses
 from streams.invokers import Call, Invokers, Runner
 from streams.providers.base import Provider
 from streams.settings import Settings
-
-CANCEL_S = 3.0
-"""How long a cancel is repeated for an invocation that no worker may know yet: it is on its way."""
-_CANCEL_AGAIN_S = 0.1
 
 
 def epoch_ms() -> int:
@@ -76,22 +71,16 @@ class Services:
         partition, offset = await self.intake.accept(request_id, event, headers)
         self.statuses.remember(function, request_id, partition, offset, self.now_ms())
 
-    async def cancel(self, status: InvocationStatus) -> bool:
+    async def cancel(self, status: InvocationStatus) -> None:
         """End an invocation that is not over, as soon as its worker hears of it. Raises what `Intake.cancel` raises.
 
-        A worker passes over what it does not know yet, so for an invocation without facts the command is repeated.
-        False: it is not over nevertheless, and may still run; nobody has read it yet.
+        One that no worker has read yet does not start when it is read.
         """
-        await self.intake.cancel(status.request_id, status.partition)
-        if status.first_offset >= 0:
-            return True
-        for _ in range(round(CANCEL_S / _CANCEL_AGAIN_S)):
-            await asyncio.sleep(_CANCEL_AGAIN_S)
-            found = await self.statuses.get(status.provider, status.request_id)
-            if found is not None and found.ending is not None:
-                return True
-            await self.intake.cancel(status.request_id, status.partition)
-        return False
+        try:
+            event = await self.statuses.event(status) if status.status == "retrying" else None
+        except BrokerError:
+            event = None  # then the retry record has it
+        await self.intake.cancel(status, event)
 
     async def store(self, key: Key, entry: Entry) -> list[str]:
         """Store *entry* for everybody, and make the Kafka topics that it names as destinations.

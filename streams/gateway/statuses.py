@@ -143,6 +143,10 @@ class Statuses:
         remembered = self._accepted.get(request_id) or self._accepted_before.get(request_id)
         return _waiting(request_id, *remembered) if remembered is not None else None
 
+    async def event(self, status: InvocationStatus) -> bytes | None:
+        """The event of the invocation; None when it is not there (any more). Raises BrokerError."""
+        return await self._payloads.event(status) if self._payloads is not None else None
+
     async def payloads(self, status: InvocationStatus) -> tuple[bytes | None, bytes | None]:
         """The event of the invocation, and the response in its record; None for one that is not there (any more).
 
@@ -150,7 +154,7 @@ class Statuses:
         """
         if self._payloads is None:
             return None, None
-        event = await self._payloads.event(status)
+        event = await self.event(status)
         [place] = await asyncio.to_thread(self._model.records, [status]) if status.ending is not None else [None]
         try:
             found = await self._payloads.record(status.request_id, place) if place is not None else None

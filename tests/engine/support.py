@@ -13,6 +13,7 @@ from streams.codec.avro import Codec, load_schemas
 from streams.codec.commands import cancel_headers
 from streams.codec.envelope import Invocation
 from streams.codec.facts import read_facts
+from streams.codec.retry import Origin
 from streams.core.facts import Fact
 from streams.core.model import Function, Outcome, PythonTarget
 from streams.engine.careful import Careful
@@ -145,10 +146,11 @@ class Bench:
         records = [Record(source.topic, start + i, value, given) for i, value in enumerate(values)]
         self.processor.invocations(Batch(self.partition, source, records, start + len(records)))
 
-    def cancel(self, request_id: str, invocation: Invocation | None = None) -> None:
-        """Deliver a command of somebody who knows the *invocation*, or only its id."""
+    def cancel(self, request_id: str, invocation: Invocation | None = None, offset: int | None = None) -> None:
+        """Deliver a command of somebody who knows the *invocation*, or only its id, and maybe where it was produced."""
         value = invocation.event if invocation is not None else None
-        self.command(request_id.encode(), value, cancel_headers(invocation))
+        origin = Origin(TOPICS.invocations, 0, offset, START_MS, None, ()) if offset is not None else None
+        self.command(request_id.encode(), value, cancel_headers(invocation, origin))
 
     def command(self, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> None:
         """Deliver a record of `commands`."""

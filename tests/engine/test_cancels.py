@@ -10,6 +10,7 @@ from aiokafka import TopicPartition
 from streams.codec.envelope import Invocation
 from streams.core.facts import Failed
 from streams.core.model import KafkaDestination, Outcome
+from streams.engine.partition import is_idle, is_landed
 from streams.invokers import Call
 
 from .support import START_MS, TOPICS, Bench, function
@@ -306,6 +307,56 @@ def is_cancelled_last(bench: Bench) -> bool:
 
 
 # -- it does not stand anywhere --------------------------------------------------------------------------------------
+
+
+async def test_who_is_cancelled_before_it_is_read_does_not_start() -> None:
+    gate = Gate()
+    bench = Bench(gate)
+
+    bench.cancel("id-1", offset=0)
+    commands = bench.partition.sources[1]
+    assert bench.partition.watermark(commands) == 0, "after a crash the command comes again"
+    bench.produce(b'{"n":1}', function="f", request_id="id-1")
+    await bench.settled()
+
+    assert is_cancelled(bench)
+    assert gate.calls == []
+    assert bench.partition.watermark(commands) == 1
+    assert nothing_is_left(bench)
+
+
+async def test_a_delayed_invocation_that_is_cancelled_before_it_is_read_does_not_wait() -> None:
+    bench = Bench(succeed)
+
+    bench.cancel("id-1", offset=0)
+    bench.produce(b'{"n":1}', function="f", request_id="id-1", delay_ms="5000")
+    await bench.settled()
+
+    assert is_cancelled(bench)
+    assert nothing_is_left(bench)
+
+
+@pytest.mark.parametrize("commands", [1, 2])
+async def test_a_command_for_an_offset_with_another_invocation_is_let_go_of(commands: int) -> None:
+    bench = Bench(succeed)
+
+    for _ in range(commands):
+        bench.cancel("other", offset=0)
+    bench.produce(b'{"n":1}', function="f", request_id="id-1")
+    await bench.settled()
+
+    assert len(bench.records("aws.success")) == 1
+    assert bench.processor.effects.counters["cancel_ignored", "unknown"] == 1
+    assert nothing_is_left(bench)
+
+
+async def test_a_command_that_waits_for_its_invocation_keeps_nobody_from_stopping() -> None:
+    bench = Bench(succeed)
+
+    bench.cancel("id-1", offset=7)
+
+    assert is_idle([bench.partition])
+    assert is_landed([bench.partition])
 
 
 async def test_the_unknown_and_the_over_are_counted_and_left_alone() -> None:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict
 
-from streams.console.store import ReadModel
+from streams.console.store import InvocationStatus, ReadModel
 from streams.core.model import Outcome
 from streams.functions import Functions
 from streams.functions.live import Description
@@ -35,8 +35,8 @@ class FakeIntake:
     def partition_of(self, request_id: str) -> int:
         return 0
 
-    async def cancel(self, request_id: str, partition: int) -> None:
-        self.cancelled.append((request_id, partition))
+    async def cancel(self, status: InvocationStatus, event: bytes | None) -> None:
+        self.cancelled.append((status.request_id, status.partition))
 
     async def accept(self, request_id: str, event: bytes, headers: list[tuple[str, bytes]]) -> tuple[int, int]:
         if self.error is not None:

@@ -167,18 +167,24 @@ def _commands(rng: Random, inputs: list[Input], partitions: int) -> list[Input]:
     return commands
 
 
+PRODUCED_AT = b"where it was produced"
+"""Stands for a record's coordinates, which a shape cannot know."""
+
+
 def _command(rng: Random, sent: Input, at_s: float, partitions: int) -> list[Input]:
     """The command to cancel *sent*, by somebody who knows more or less of it."""
     assert sent.key is not None and sent.value is not None
     given = dict(sent.headers)
     function = (given["function"] or b"").decode()
     invocation = Invocation(sent.key.decode(), function, None, sent.value, 0, 0, 1, None)
-    match rng.randrange(4):
-        case 0:
-            return [Input(at_s, number, sent.key, None, tuple(cancel_headers())) for number in range(partitions)]
-        case 1:
-            return [Input(at_s, sent.number, sent.key, None, tuple(cancel_headers()))]
+    match rng.randrange(6):
+        case 0 | 1:  # by whoever produced it, and knows where
+            return [Input(at_s, sent.number, sent.key, None, (*cancel_headers(), ("origin", PRODUCED_AT)))]
         case 2:
+            return [Input(at_s, number, sent.key, None, tuple(cancel_headers())) for number in range(partitions)]
+        case 3:
+            return [Input(at_s, sent.number, sent.key, None, tuple(cancel_headers()))]
+        case 4:
             wrong = invocation._replace(function="a-gone")
             return [Input(at_s, sent.number, sent.key, sent.value, tuple(cancel_headers(wrong)))]
         case _:

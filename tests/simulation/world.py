@@ -18,6 +18,7 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from streams.codec.avro import Codec, load_schemas
+from streams.codec.retry import Origin, origin_headers
 from streams.core.facts import Fact
 from streams.engine.commits import Committer
 from streams.engine.effects import Effects
@@ -33,7 +34,7 @@ from .judgement import Ledger, history, verdict
 from .log import EPOCH_MS, Cluster, Transaction
 from .loop import PROCESS, Deadlock, Process, VirtualLoop
 from .registry import Registry
-from .shape import Fault, Input, Shape, shape
+from .shape import PRODUCED_AT, Fault, Input, Shape, shape
 from .worker import Consumer, NumberedPartition, Producer, Reader, SimulatedEngine, Worker
 
 TOPICS = Topics()
@@ -107,6 +108,8 @@ class World:
         self._inputs_left = len(self.shape.inputs) + len(self.shape.commands)
         self._points: Counter[str] = Counter()
         self._traps: dict[str, list[Fault]] = defaultdict(list)
+        self._produced: dict[bytes | None, Any] = {}
+        """The latest record with each key on `invocations`."""
         self._starts: Counter[str] = Counter()
         self._looking: set[str] = set()
         self._done = self.loop.create_future()
@@ -167,7 +170,14 @@ class World:
 
     def _send(self, topic: str, sent: Input) -> None:
         self._inputs_left -= 1
-        record = self.cluster.produce(topic, sent.number, sent.key, sent.value, sent.headers)
+        headers = sent.headers
+        if ("origin", PRODUCED_AT) in headers:
+            at = self._produced.get(sent.key)
+            headers = tuple(header for header in headers if header[0] != "origin")
+            headers += tuple(origin_headers(Origin.of(at))) if at is not None else ()
+        record = self.cluster.produce(topic, sent.number, sent.key, sent.value, headers)
+        if topic == TOPICS.invocations:
+            self._produced[sent.key] = record
         what = "sends" if topic == TOPICS.invocations else "cancels"
         self.note("client", what, record.key, record.partition, record.offset, dict(sent.headers), sent.value)
 

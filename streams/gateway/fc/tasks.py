@@ -192,9 +192,8 @@ class Tasks:
     # -- stopping ------------------------------------------------------------------------------------------------
 
     async def _stop(self, status: InvocationStatus) -> None:
-        """Have its worker end it; most have on return. Raises `Refused` when no worker has taken it up yet."""
-        if not await self.services.cancel(status):
-            raise Refused(500, "InternalServerError", "No worker has taken up the task yet. Try again.")
+        """Have its worker end it; most have on return."""
+        await self.services.cancel(status)
         self.stopping.add(status.request_id)
         deadline = asyncio.get_running_loop().time() + STOP_WITHIN_S
         while asyncio.get_running_loop().time() < deadline:

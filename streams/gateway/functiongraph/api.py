@@ -227,8 +227,8 @@ class FunctionGraphApi:
         status = (await self._services.statuses.find(self._provider.name, [request_id])).get(request_id)
         if status is None or (status.function, status.qualifier) != (function.name, function.qualifier):
             raise refusals.invalid_request_id()
-        if status.ending is None and not await self._services.cancel(status):
-            raise refusals.unavailable("No worker has heard of the invocation yet. Try again.")
+        if status.ending is None:
+            await self._services.cancel(status)
         return _reply(request, None)
 
     async def enable_status_log(self, request: Request) -> Reply:
