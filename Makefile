@@ -18,7 +18,7 @@ UV_ENV := eval "$$($(BIN)/pip config list | sed -n \
 	-e 's/^[^.]*\.no-index=/export UV_NO_INDEX=/p' \
 	-e 's/^[^.]*\.cert=/export SSL_CERT_FILE=/p')"
 
-.PHONY: help demo test test-fast doctor simulation fuzz lint format lock clean
+.PHONY: help demo test test-fast doctor simulation fuzz bench lint format lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -44,6 +44,9 @@ EXAMPLES ?= 5000
 fuzz: $(READY) ## arbitrary bytes for every decoder (EXAMPLES=5000; with coverage: python -m tests.fuzz)
 	STREAMS_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --dist worksteal tests/fuzz
 
+bench: $(VENV)/.bench ## measure Streams beside others (QUICK=1: roughly; OPTIONS="--workloads W1 ...")
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(OPTIONS)
+
 lint: $(READY) ## check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -54,7 +57,8 @@ format: $(READY) ## rewrite the sources in house style
 	$(BIN)/ruff format
 
 lock: $(VENV)/.uv ## refresh requirements.lock after a change of dependencies (delete it first to upgrade all)
-	@$(UV_ENV); $(COMPILE) --extra dev --extra local pyproject.toml -o requirements.lock
+	@$(UV_ENV); $(COMPILE) --extra dev --extra local --extra postgresql pyproject.toml -o requirements.lock && \
+		$(COMPILE) --extra benchmarks --constraint requirements.lock pyproject.toml -o requirements-benchmarks.lock
 
 clean: ## remove the environment and all caches of this checkout
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -68,6 +72,14 @@ $(READY): $(VENV)/.uv requirements.lock pyproject.toml
 	echo 'uv did not manage; pip takes over.' >&2; \
 	$(BIN)/pip install --require-hashes -r requirements.lock && \
 		$(BIN)/pip install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# What is measured beside Streams lives in the same environment: all of it accepts our pins.
+$(VENV)/.bench: $(READY) requirements-benchmarks.lock
+	@echo 'Installing what the benchmarks compare'
+	@$(UV_ENV); export VIRTUAL_ENV=$(VENV); \
+	$(BIN)/uv pip install --quiet --require-hashes -r requirements-benchmarks.lock || \
+		$(BIN)/pip install --require-hashes -r requirements-benchmarks.lock
 	@touch $@
 
 # Without uv (no wheel for this platform, say) pip does the same work, only slower.

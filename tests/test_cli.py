@@ -53,6 +53,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("BROKER", "PREFIX", "CONFIG", "WORKER_NAME", "PARTITIONS"):
         monkeypatch.delenv(f"STREAMS_{name}", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 
@@ -167,6 +168,14 @@ class TestPrecedence:
 
         assert settings == Settings(broker="o:1", prefix="", config=Path("o.toml"))
 
+    def test_the_read_model_is_a_file_of_the_prefix_in_the_state_folder_unless_one_is_named(self):
+        usual = settings_of("--prefix", "p.", STREAMS_STATE="/s").read_model_url()
+        named = settings_of(STREAMS_STATE="/s", STREAMS_READ_MODEL="postgresql://u:secret@h/d")
+
+        assert usual == "/s/p.read-model.db"
+        assert named.read_model_url() == "postgresql://u:secret@h/d"
+        assert "secret" not in repr(named)
+
     def test_a_setting_that_is_no_number_is_an_error_of_ours(self):
         result = streams("topics", "list", STREAMS_PARTITIONS="many")
 
@@ -180,6 +189,18 @@ class TestPrecedence:
         assert "'a b' cannot be a prefix" in result.output
 
 
+class TestCancel:
+    @pytest.mark.parametrize("request_id", ["", "a\nb", "x" * 257], ids=["nothing", "two lines", "too long"])
+    def test_what_cannot_be_an_id_is_refused_before_anything_is_sent(self, request_id: str):
+        result = streams("--broker", "127.0.0.1:1", "cancel", "some-id", request_id)
+
+        assert result.exit_code == 2
+        assert "A request id" in result.output
+
+    def test_no_id_is_too_few(self):
+        assert streams("cancel").exit_code == 2
+
+
 class TestBrokerAway:
     @pytest.mark.parametrize(
         "command",
@@ -188,6 +209,8 @@ class TestBrokerAway:
             ("topics", "create"),
             ("invoke", "f"),
             ("invoke", "f", "--wait"),
+            ("cancel", "some-id"),
+            ("cancel", "some-id", "--no-wait"),
             ("records",),
             ("show", "some-id"),
             ("--config", "functions.toml", "worker"),
@@ -218,10 +241,11 @@ class TestBrokerAway:
 
 class TestFunctions:
     def test_a_line_for_each(self, toml: str):
-        result = streams("--config", toml, "functions", "list")
+        result = streams("--broker", "127.0.0.1:1", "--config", toml, "functions", "list")
 
         assert result.exit_code == 0
-        lines = [line.split() for line in result.output.splitlines()]
+        assert "what the file says" in result.stderr and "no Kafka broker answers at 127.0.0.1:1" in result.stderr
+        lines = [line.split() for line in result.stdout.splitlines()]
         assert lines[1] == "resize aws $LATEST http://127.0.0.1:9/ 1500ms 1 2h kafka://resized - -".split()
         assert lines[2] == "shop/order fc LATEST http://127.0.0.1:9/ 1min 3 1d - - -".split()
 
@@ -235,16 +259,45 @@ class TestFunctions:
         for text in ("streams.toml", "azure", "retry: unknown key; did you mean retries?", "name: is missing"):
             assert text in result.output
 
-    def test_without_a_file(self):
-        result = streams("functions", "list")
+    def test_without_a_file_and_without_kafka(self):
+        result = streams("--broker", "127.0.0.1:1", "functions", "list")
 
         assert result.exit_code == 2
-        assert "no functions file" in result.output
+        assert "no functions file" in result.output and "no Kafka broker answers" in result.output
+
+    def test_one_with_where_each_setting_comes_from(self, toml: str):
+        result = streams("--broker", "127.0.0.1:1", "--config", toml, "functions", "show", "resize")
+
+        assert result.exit_code == 0
+        lines = [line.split() for line in result.stdout.splitlines()]
+        assert lines[0] == ["arn:aws:lambda:us-east-1:123456789012:function:resize:$LATEST"]
+        for line in (
+            "url http://127.0.0.1:9/ streams.toml",
+            "timeout_s 1500ms streams.toml",
+            "age_max_s 2h streams.toml",
+            "on_success kafka://resized streams.toml",
+            "on_failure - default",
+            "records all default",
+        ):
+            assert line.split() in lines
+
+    @pytest.mark.parametrize("name", ["nobody", "resize:prod"])
+    def test_one_that_is_not_there(self, toml: str, name: str):
+        result = streams("--broker", "127.0.0.1:1", "--config", toml, "functions", "show", name)
+
+        assert result.exit_code == 2
+        assert result.output.splitlines()[-1].startswith(f"Error: {name}: ")
+
+    def test_nothing_is_reset_without_kafka(self, toml: str):
+        result = streams("--broker", "127.0.0.1:1", "--config", toml, "functions", "reset", "resize")
+
+        assert result.exit_code == 3
+        assert "no Kafka broker answers" in result.output
 
     def test_an_empty_file(self, tmp_path: Path):
         (tmp_path / "streams.toml").write_text("")
 
-        assert streams("functions", "list").output == "streams.toml describes no functions.\n"
+        assert streams("--broker", "127.0.0.1:1", "functions", "list").stdout == "There are no functions.\n"
 
 
 class TestInvoke:
@@ -332,12 +385,6 @@ class TestRecords:
 
 
 class TestWorker:
-    def test_without_functions_there_is_nothing_to_run(self):
-        result = streams("worker")
-
-        assert result.exit_code == 2
-        assert "no functions to run" in result.output
-
     def test_a_faulty_file_is_found_before_anything_is_connected(self, tmp_path: Path):
         (tmp_path / "streams.toml").write_text("[[function]]\nname = 3\n")
 
@@ -427,7 +474,7 @@ def letter(key: str, provider: str | None) -> Read:
 
 
 def fact(request_id: str, *facts: Fact) -> Read:
-    datum = facts_datum(request_id, "arn", "fc", None, facts)
+    datum = facts_datum(request_id, "arn", "fc", None, None, facts)
     return Read("p.facts", request_id.encode(), CODEC.encode("Facts", datum))
 
 
@@ -436,7 +483,7 @@ SUCCEEDED = Succeeded(1, 2, Outcome("returned", 200))
 
 
 class TestOutcomes:
-    """What `invoke --wait` takes for the outcome."""
+    """What `invoke --wait` and `cancel` take for the outcome."""
 
     @pytest.fixture
     def outcomes(self) -> Outcomes:

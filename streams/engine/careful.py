@@ -79,6 +79,22 @@ class Careful:
         work.partition.held.add(work.key)
         return True
 
+    def take_held(self, partition: Partition, key: bytes) -> Work | None:
+        """The invocation that waits because a suspect runs alone: it is not to go on. None: it does not wait."""
+        if key not in partition.held:
+            return None
+        partition.held.discard(key)
+        [work] = [work for work, _ in self._held if work.partition is partition and work.key == key]
+        self._held = [entry for entry in self._held if entry[0] is not work]
+        return work
+
+    def cut_off(self, work: Work) -> None:
+        """The attempt of *work* is not to go on, or not to start if it waits for its turn."""
+        for suspects in self._suspects.values():
+            for suspect in [suspect for suspect in suspects if suspect[0] is work]:
+                suspects.remove(suspect)
+        self.ended(work)
+
     def starts(self, work: Work, event: object) -> bool:
         """Start the attempt of *work* here if it needs care; False: it does not."""
         work.suspicion = _suspicion(work)
@@ -88,7 +104,7 @@ class Careful:
             return False
         if work.suspicion == _MAYBE:
             self._write(work, _MAYBE)
-            work.partition.spawn(self._run_written(work, event))
+            work.task = work.partition.spawn(self._run_written(work, event))
         else:
             suspicion = min(work.suspicion, _ALONE)
             self._write(work, suspicion - 1)  # until its turn comes it has nothing to do with a death
@@ -130,8 +146,8 @@ class Careful:
                 work, event = suspects.popleft()
                 if not work.partition.closed:
                     self._turns[work] = suspicion
-                    task = work.partition.spawn(self._run_suspect(work, event, suspicion))
-                    task.add_done_callback(lambda _, work=work: self._over(work))  # type: ignore[misc]  # a default
+                    work.task = work.partition.spawn(self._run_suspect(work, event, suspicion))
+                    work.task.add_done_callback(lambda _, work=work: self._over(work))  # type: ignore[misc]  # a default
         if not self._is_one_alone:
             held, self._held = self._held, []
             for work, event in held:
@@ -205,7 +221,7 @@ class Careful:
 
     def rearm(self, partition: Partition) -> None:
         """Start again what was under way when the partition's last owner let go of it, or died."""
-        for key, entry in list(partition.requests.open.items()):
+        for key, entry in list(partition.requests.journaled.items()):
             if is_journal(entry):
                 journal = read_journal(entry)
                 try:

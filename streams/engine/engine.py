@@ -18,17 +18,16 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams.codec.journal import is_journal
 from streams.engine.commits import Committer
 from streams.engine.crashpoints import reach
 from streams.engine.delays import Deliver, TierQueue
-from streams.engine.partition import Partition, is_idle, is_landed
+from streams.engine.partition import Partition, SourceRecord, is_idle, is_landed
 from streams.engine.recovery import StateReader
 from streams.engine.transaction import Member, Position, TransactionalProducer
 from streams.settings import Settings
@@ -82,7 +81,7 @@ class Engine:
     ) -> None:
         self.settings = settings
         self.topics = settings.topics
-        self.sources = (self.topics.invocations, *self.topics.tiers)
+        self.sources = (self.topics.invocations, self.topics.commands, *self.topics.tiers)
         self.die = die
         self.era = 0
         self.partitions: dict[int, Partition] = {}
@@ -95,6 +94,8 @@ class Engine:
         """Called after every acquisition, with the partitions that are new."""
         self.on_letting_go: list[Callable[[Partition], None]] = []
         """Called for every partition before it may be given up in good order."""
+        self.has_drained = False
+        """The last commit is under way: what it lets begin would begin a second time at the next owner."""
         self.is_draining = False
         """Told to stop: nothing is acquired any more, nothing more is read."""
         name = settings.worker_name or self.token
@@ -137,6 +138,7 @@ class Engine:
         self.era += 1
         await self._drained(is_idle, self.settings.drain_s)
         reach("during-drain")
+        self.has_drained = True
         await self._let_go()
 
     async def _drained(self, condition: Callable[[Iterable[Partition]], bool], within_s: float) -> None:
@@ -212,6 +214,12 @@ class Engine:
             await self.committer.flush(1.0)
             if partition.puts_committed < puts:  # the gate is closed: a rebalance is under way
                 await asyncio.sleep(0.05)
+        if self.has_drained:
+            await asyncio.get_running_loop().create_future()  # until the process ends
+
+    def held(self, partition: Partition, key: bytes) -> Sequence[SourceRecord]:
+        queues = (self.queues[source] for source in partition.tiers if source in self.queues)
+        return [record for queue in queues for record in queue.of(key)]
 
     def has_lag(self) -> bool:
         """Whether something that should be processed is not: accepted and unfinished, or fetched and not accepted."""
@@ -307,7 +315,7 @@ class Engine:
                 partition, source, self.settings.hold_max, self.settings.hold_bytes_max, deliver, self.tier_full
             )
             for partition in self.partitions.values()
-            for source in partition.sources[1:]
+            for source in partition.tiers
         }
         self.committer.member = member
 
@@ -362,18 +370,20 @@ class Engine:
                     partition.last_at_start[source] = last
                 if any(_is_unclean(stable[source]) for source in partition.sources):
                     self._be_careful(partition)
-            tables: dict[TopicPartition, dict[bytes, bytes]] = {partition.changelog: {} for partition in new}
-            count = await reader.read(tables, self._fence_stuck)
-        for partition in new:
-            partition.requests.restore(tables[partition.changelog], partition.last_at_start)
-            partition.known = len(partition.requests)
+            owned = {partition.changelog: partition for partition in new}
+            count = 0
+            async for changelog, table, read in reader.tables(list(owned), self._fence_stuck):
+                partition = owned[changelog]
+                partition.requests.restore(table, partition.last_at_start)
+                partition.known = len(partition.requests)
+                count += read
         return count
 
 
 def _check_waiting(partition: Partition) -> None:
     """Every invocation that waits for a retry has its record in a tier; say so if some have not."""
-    waiting = sum(not is_journal(entry) for entry in partition.requests.open.values())
-    records = sum(partition.last_at_start[tier] - partition.accepted[tier] for tier in partition.sources[1:])
+    waiting = len(partition.requests.waiting)
+    records = sum(partition.last_at_start[tier] - partition.accepted[tier] for tier in partition.tiers)
     if waiting > records:
         log.error(
             "partition %d: %d invocations wait for a retry, but the retry topics hold %d records; was their retention "

@@ -25,7 +25,8 @@ from streams.engine.processor import Processor
 from streams.engine.table import RequestsTable, StateTables
 from streams.engine.transport import BatchSchema, Transport
 from streams.errors import ConfigurationError
-from streams.functions import Functions, load_functions
+from streams.functions import Functions
+from streams.functions.live import LiveFunctions
 from streams.invokers import Invokers
 from streams.providers import PROVIDERS
 from streams.settings import Settings
@@ -46,6 +47,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
 
     engine: Engine
     processor: Processor
+    _live: LiveFunctions | None = None
     _invokers: Invokers | None = None
     _registry: Registry | None = None
     _health: Health | None = None
@@ -56,8 +58,10 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
     async def on_first_start(self) -> None:
         """Look at the topics and load the functions before anything is consumed."""
         settings, engine = self.engine.settings, self.engine
-        functions = load_functions(settings.functions_file())
-        limits = await check_topics(settings, functions)
+        self._live = LiveFunctions(settings, self._configured, engine.task_failed)
+        limits = await check_topics(settings, self._live.functions)
+        await self._live.start()
+        functions = self._live.functions
         self._registry = Registry(settings.schema_registry) if settings.schema_registry else None
         codec = await make_codec(settings, self._registry)
         self._invokers = Invokers(threads=settings.threads)
@@ -82,6 +86,8 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
 
     async def on_stop(self) -> None:
         await super().on_stop()
+        if self._live is not None:
+            await self._live.stop()
         if self._health is not None:
             await self._health.stop()
         if self._invokers is not None:
@@ -95,6 +101,11 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
             step(batch)
         except Exception as error:
             self.engine.task_failed(error)
+
+    async def _configured(self, functions: Functions) -> None:
+        """An API has changed the functions."""
+        await self.engine.producer.add_topics(functions.kafka_topics())
+        self.processor.configure(functions)
 
     def _locate(self, topic: str, key: bytes) -> TopicPartition | None:
         """The partition of *key* in a destination topic, as Java's default partitioner chooses it."""
@@ -195,6 +206,12 @@ def _add_agents(app: StreamsApp) -> None:
         """Accepts new invocations and runs their first attempt."""
         async for batch in batches:
             app.process(app.processor.invocations, batch)
+
+    @app.agent(app.topic(topics.commands, schema=BatchSchema(), acks=False), name="commands")  # type: ignore[untyped-decorator]
+    async def commands(batches: AsyncIterator[Batch]) -> None:
+        """Cancels invocations."""
+        async for batch in batches:
+            app.process(app.processor.commands, batch)
 
     @app.agent(TierTopics(app, topics=topics.tiers, schema=BatchSchema(), acks=False), name="retries")  # type: ignore[untyped-decorator]
     async def retries(batches: AsyncIterator[Batch]) -> None:

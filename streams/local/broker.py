@@ -24,7 +24,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Self
@@ -32,6 +32,7 @@ from typing import IO, Self
 from streams.errors import BrokerError, ConfigurationError
 from streams.local import jars
 from streams.local.process import ChildProcess
+from streams.settings import state_folder
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 9092
@@ -98,14 +99,6 @@ JVM_FLAGS = (
     "--enable-native-access=ALL-UNNAMED",
     "--sun-misc-unsafe-memory-access=allow",
 )
-
-
-def state_folder(environ: Mapping[str, str]) -> Path:
-    """Where local state lives: `$STREAMS_STATE`, else `$XDG_STATE_HOME/streams`, else `~/.local/state/streams`."""
-    if chosen := environ.get("STREAMS_STATE"):
-        return Path(chosen)
-    base = environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "streams"
 
 
 def server_properties(*, port: int, controller_port: int) -> str:

@@ -53,6 +53,9 @@ _URN = re.compile(rf"urn:fss:(?P<region>[^:]*):(?P<project>[^:]*):function:(?P<p
 _SHORT = re.compile(_NAME)
 
 
+_CANCELLED = "function invocation canceled"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionGraph:
     """FunctionGraph in one project."""
@@ -95,6 +98,11 @@ class FunctionGraph:
     """Condition when system errors ended the invocation. [G]"""
     missing_condition: str = "FunctionNotFound"
     """Condition when the function is gone. [G]"""
+    cancelled_condition: str = "4208"
+    """Condition of an invocation that was cancelled. [G] The code of "function invocation canceled" [D]."""
+    cancelled_is_sent: bool = True
+    """Whether the failure destination gets the record of an invocation that was cancelled. [G] Codes that begin with 4
+    are errors of the user [D], and those are sent."""
     loop_condition: str = "RecursiveInvocation"
     """Condition of a chain of functions that was cut. [G] The cloud only advises against loops [D]."""
     chain_links_max: int = 100
@@ -144,6 +152,9 @@ class FunctionGraph:
     def resource(self, name: str, qualifier: str) -> str:
         return f"urn:fss:{self.region}:{self.project_id}:function:{self.package}:{name}:{qualifier}"
 
+    def parse_resource(self, resource: str) -> Reference | None:
+        return _reference(_URN.fullmatch(resource))
+
     def parse_reference(self, text: str) -> Reference | None:
         """``name``, ``name:version`` or a URN with or without version; None for another region, project or package."""
         return self.parse_destination(text) or _reference(_SHORT.fullmatch(text))
@@ -182,11 +193,9 @@ class FunctionGraph:
         return self._sized(body, False, request_id)
 
     def _sized(self, payload: bytes, is_json: bool, request_id: str) -> Outcome:
-        """Above 256 KB the invocation still succeeds, but nobody will see the value [D]."""
+        """Above 256 KB the invocation still succeeds, only its record does not have the value [D]."""
         if len(payload) > self.response_bytes_max:
             return self.failed(FunctionFailure(cause="response_too_large", size_bytes=len(payload)), request_id)
-        if len(payload) > self.async_response_bytes_max and self.variant == "huawei":
-            return Outcome("returned", 200, None)
         return Outcome("returned", 200, payload, is_json=is_json)
 
     def failed(self, failure: FunctionFailure, request_id: str) -> Outcome:
@@ -225,6 +234,8 @@ class FunctionGraph:
                 return self.loop_condition
             case "expired":
                 return self.expired_condition
+            case "cancelled":
+                return self.cancelled_condition
             case "zero_concurrency":
                 return self.throttled_condition
             case "retries_exhausted" | "budget_spent" | "target_missing":
@@ -243,7 +254,7 @@ class FunctionGraph:
                 return "HandledInvocationError" if outcome.handled else "UnhandledInvocationError"
 
     def record(self, ended: Ended) -> dict[str, Any]:
-        outcome = ended.outcome
+        outcome = self._outcome(ended)
         started_at_ms = ended.accepted_at_ms if ended.started_at_ms is None else ended.started_at_ms
         return {
             "timestamp": _timestamp(started_at_ms, self.utc_offset),
@@ -261,6 +272,14 @@ class FunctionGraph:
             "response_payload": self._response(outcome),
         }
 
+    def _outcome(self, ended: Ended) -> Outcome | None:
+        """How the last attempt ended. To whoever asks for a cancelled one, it failed with error 4208 [D]."""
+        if ended.ending != "cancelled":
+            return ended.outcome
+        document = {"errorMessage": _CANCELLED, "errorType": "4208"}
+        payload = dumps(document, option=OPT_INDENT_2 if self.indented_errors else None)
+        return Outcome("function_error", self.function_error_status_code, payload, "4208", _CANCELLED)
+
     def _status_code(self, outcome: Outcome | None) -> int:
         if outcome is None:
             return self.unattempted_status_code
@@ -273,10 +292,12 @@ class FunctionGraph:
 
     def _response(self, outcome: Outcome | None) -> bytes | None:
         """None only for a return value that was too large."""
-        if outcome is not None and outcome.payload is not None:
-            return outcome.payload
-        was_too_large = outcome is not None and outcome.kind == "returned"
-        return None if was_too_large and self.oversize_response == "null" else b""
+        if outcome is None or outcome.payload is None:
+            return b""
+        bound = self.async_response_bytes_max
+        if outcome.kind == "returned" and len(outcome.payload) > bound and self.variant == "huawei":
+            return None if self.oversize_response == "null" else b""
+        return outcome.payload
 
     def document(self, record: Mapping[str, Any]) -> bytes:
         context, response, payload = record["request_context"], record["response_context"], record["response_payload"]
@@ -299,7 +320,7 @@ class FunctionGraph:
 
     def dead_letter_reason(self, ended: Ended) -> DeadLetterReason:
         """The last attempt's status and error, else the condition; the cloud has no dead-letter queue."""
-        outcome = ended.outcome
+        outcome = self._outcome(ended)
         if outcome is None:
             return DeadLetterReason(None, self.condition(ended), "")
         return DeadLetterReason(outcome.status_code, outcome.error_type or self.condition(ended), outcome.error_message)

@@ -42,7 +42,7 @@ def deployment(broker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 REFUSALS = {
-    "no topics": "26 topics are missing (nobody.invocations, ",
+    "no topics": "27 topics are missing (nobody.invocations, ",
     "unequal topics": "all topics need the same number of partitions: 25 have 2, but ",
     "a faulty file": 'function "echo", retires: unknown key; did you mean retries?',
     "no broker": "no Kafka broker answers at 127.0.0.1:1: ",

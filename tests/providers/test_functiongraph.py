@@ -74,6 +74,10 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, int, int, str]]] = {
         {"ending": "expired", "attempts": 0, "started_at_ms": None, "outcome": None},
         ("EventAgeExceeded", 0, 200, ""),
     ),
+    "cancelled": (
+        {"ending": "cancelled", "outcome": None},
+        ("4208", 0, 500, '{\n  "errorMessage": "function invocation canceled",\n  "errorType": "4208"\n}'),
+    ),
     "chain of functions cut": (
         {"ending": "loop", "attempts": 0, "started_at_ms": None, "outcome": None},
         ("RecursiveInvocation", 0, 200, ""),
@@ -284,18 +288,21 @@ def test_text_is_returned_as_it_is_and_the_rest_as_json(value: object, payload: 
 def test_a_return_value_above_256_kb_becomes_null_and_still_succeeds() -> None:
     outcome = FG.returned("x" * 262_145, "id")
 
-    assert outcome == Outcome("returned", 200, None)
+    assert outcome.kind == "returned"
     assert document(outcome=outcome)["response_payload"] is None
     assert document(outcome=outcome)["response_context"]["status_code"] == 200
-    assert FG.returned("x" * 262_144, "id").payload is not None
-    assert FG.returned_bytes(b"x" * 262_145, "id").payload is None
+    assert document(outcome=FG.returned("x" * 262_144, "id"))["response_payload"] == "x" * 262_144
+    assert document(outcome=FG.returned_bytes(b"x" * 262_145, "id"))["response_payload"] is None
+
+
+def test_whoever_waits_for_it_gets_all_of_a_large_return_value() -> None:
+    assert FG.returned("x" * 262_145, "id").payload == b"x" * 262_145
 
 
 def test_a_return_value_above_256_kb_can_become_empty() -> None:
-    assert (
-        document(replace(FG, oversize_response="empty"), outcome=Outcome("returned", 200, None))["response_payload"]
-        == ""
-    )
+    outcome = FG.returned("x" * 262_145, "id")
+
+    assert document(replace(FG, oversize_response="empty"), outcome=outcome)["response_payload"] == ""
 
 
 def test_otc_keeps_a_return_value_above_256_kb() -> None:

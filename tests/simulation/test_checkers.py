@@ -15,6 +15,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from streams.codec import state as state_bytes
+from streams.codec.state import is_cancelled, pack, unpack
 from streams.core import lifecycle
 from streams.core.lifecycle import Start
 from streams.core.model import Outcome
@@ -25,7 +26,7 @@ from streams.engine.work import Work
 from streams.laws import LAWS
 
 from .log import Cluster
-from .shape import Fault, Shape
+from .shape import Fault, Input, Shape
 from .worker import Consumer, NumberedPartition, SimulatedEngine
 from .world import Model, World
 
@@ -51,7 +52,7 @@ class ForgetsWhoEnded(Requests):
     """Finished requests are not recognised when they come again."""
 
     def get(self, key: bytes) -> bytes | None:
-        return self.open.get(key)
+        return self.waiting.get(key) or self.journaled.get(key)
 
 
 class ForgetsTooEarly(Requests):
@@ -66,6 +67,22 @@ class DropsAborted(Committer):
 
     def _put_back(self, taken: Any, error: Exception) -> None:
         super()._put_back([take._replace(outputs={}) for take in taken], error)
+
+
+class StartsCancelled(NumberedPartition):
+    """That an invocation was cancelled while it waited is written to its record, but not to the table."""
+
+    def put(self, key: bytes, packed: bytes, over: bool) -> None:
+        if not is_cancelled(packed):
+            super().put(key, packed, over)
+
+
+class ForgetsTheRecordToCome(NumberedPartition):
+    """A cancelled invocation may be forgotten although its retry record is still to come."""
+
+    def put(self, key: bytes, packed: bytes, over: bool) -> None:
+        state = unpack(packed)
+        super().put(key, pack(state), state.is_over)
 
 
 class SeeksLikeStockFaust(Consumer):
@@ -158,6 +175,24 @@ def _forgetful(shape: Shape) -> None:
     shape.inputs = list({sent.key or sent: sent for sent in shape.inputs}.values())
 
 
+def _cancelled(shape: Shape) -> None:
+    """Whoever has an id is cancelled, by somebody who knows all of it."""
+    shape.commands = [
+        Input(
+            sent.at_s + delay_s, sent.number, sent.key, sent.value, (("command", b"cancel"), ("function", b"f_plain"))
+        )
+        for sent in shape.inputs
+        if sent.key is not None
+        for delay_s in (2.0, 8.0)
+    ]
+
+
+def _cancelled_and_forgotten(shape: Shape) -> None:
+    _forgetful(shape)
+    shape.faults = []
+    _cancelled(shape)
+
+
 def _refused(shape: Shape) -> None:
     shape.weather = replace(shape.weather, abort=0.3)
 
@@ -205,6 +240,8 @@ VARIANTS = (
     Variant("forgets-who-ended", ("L2",), _busy, Model(requests=ForgetsWhoEnded)),
     Variant("fences-nobody", ("L2", "L4"), _busy, Model(cluster=FencesNobody)),
     Variant("drops-aborted", ("L1",), _refused, Model(committer=DropsAborted)),
+    Variant("starts-cancelled", ("L6",), _cancelled, Model(partition=StartsCancelled)),
+    Variant("forgets-the-record-to-come", ("L2",), _cancelled_and_forgotten, Model(partition=ForgetsTheRecordToCome)),
     Variant("forgets-too-early", ("L2",), _forgetful, Model(requests=ForgetsTooEarly)),
     Variant("seeks-like-stock-faust", ("L1",), _restless, Model(consumer=SeeksLikeStockFaust)),
     Variant("loses-count", ("L5",), _calm, Model(requests=LosesCount)),
