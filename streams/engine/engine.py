@@ -39,8 +39,10 @@ EXIT_UNSAFE = 70
 STUCK_AFTER_S = 2.0
 """A new owner waits so long for another worker's open transaction before it fences it."""
 REVOKE_DRAIN_S = 3.0
-"""A revocation waits so long for what is in flight: whatever ends in time is not run again by the next owner. The whole
-group waits with us, so not for long, and not for long attempts, which are in the journal."""
+"""A revocation waits for what is in flight: whatever ends in time is not run again by the next owner. The whole group
+waits with us, so not for long attempts, which are in the journal, and not longer than this when nothing ends."""
+REVOKE_DRAIN_MAX_S = 9.0
+"""Nor longer than this when something does."""
 REVOKE_FLUSH_S = 3.0
 """A revocation waits so long for the last commit."""
 TRANSACTION_TIMEOUT_MS = 300_000
@@ -137,7 +139,7 @@ class Engine:
         await self._drained(is_idle, self.settings.drain_s)
         reach("during-drain")
         self.has_drained = True
-        await self.release()
+        await self._let_go()
 
     async def _drained(self, condition: Callable[[Iterable[Partition]], bool], within_s: float) -> None:
         """Wait until our partitions meet *condition*, at most *within_s*."""
@@ -230,7 +232,11 @@ class Engine:
 
     async def release(self) -> None:
         """Before partitions are given up: let what is in flight end (bounded), publish it. The rest keeps running."""
-        await self._drained(is_landed, REVOKE_DRAIN_S)
+        await self._landed()
+        await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Publish what has ended, as the last commit of this generation."""
         for partition in self.partitions.values():
             partition.mark = self.token + CLEAN
             self.changed(partition)
@@ -240,6 +246,17 @@ class Engine:
         if not flushed:
             log.warning("partitions are revoked with a commit still under way; it is fenced if it is late")
         self.committer.member = None
+
+    async def _landed(self) -> None:
+        """Wait for what is in flight for as long as it gets less, within bounds."""
+        clock = asyncio.get_running_loop().time
+        end, left, before = clock() + REVOKE_DRAIN_MAX_S, self._in_flight(), 1 << 60
+        while 0 < left < before and clock() < end:
+            await self._drained(is_landed, REVOKE_DRAIN_S)
+            before, left = left, self._in_flight()
+
+    def _in_flight(self) -> int:
+        return sum(partition.in_flight_count for partition in self.partitions.values())
 
     async def acquire(self, generation: int, assigned: Iterable[TopicPartition], deliver: Deliver) -> bool:
         """Take over the partition numbers of *assigned* and let go of all others.
