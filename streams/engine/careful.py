@@ -199,6 +199,17 @@ class Careful:
                 if not work.journaled:
                     self._write(work, work.suspicion)
 
+    def show(self, partition: Partition, started_before_ms: int) -> None:
+        """Write attempts that began before *started_before_ms* to the table if their cloud tells what runs: with that
+        go the facts that say so.
+        """
+        for work in partition.running.values():
+            assert isinstance(work, Work) and work.started_at_ms is not None
+            if work.started_at_ms >= started_before_ms:
+                break
+            if not work.journaled and work.prepared.provider.tells_what_runs:
+                self._write(work, work.suspicion)
+
     def let_go(self, partition: Partition) -> None:
         """Before *partition* may be given up in good order: what is still under way gets no more suspicious by that."""
         for work in partition.running.values():

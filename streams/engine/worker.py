@@ -31,6 +31,8 @@ from streams.invokers import Invokers
 from streams.providers import PROVIDERS
 from streams.settings import Settings
 
+SHOWN_AFTER_S = 0.25
+"""An attempt that takes longer is said to run, where a cloud's API tells that; shorter ones are not worth a write."""
 REPEATED_AFTER_S = 5.0
 """What a client says again and again is logged so often."""
 
@@ -120,13 +122,14 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
             self.processor.careful.rearm(partition)
 
     async def _journal_long_attempts(self) -> None:
-        """Attempts longer than *hold_s* stop holding their offsets."""
-        hold_s = self.engine.settings.hold_s
+        """Attempts longer than *hold_s* stop holding their offsets; where a cloud tells what runs, sooner."""
+        hold_s, careful = self.engine.settings.hold_s, self.processor.careful
         while True:
-            await asyncio.sleep(min(1.0, hold_s / 4))
-            before_ms = self.engine.now_ms() - int(hold_s * 1000)
+            await asyncio.sleep(min(SHOWN_AFTER_S, hold_s / 4))
+            now_ms = self.engine.now_ms()
             for partition in list(self.engine.partitions.values()):
-                self.processor.careful.journal(partition, before_ms)
+                careful.journal(partition, now_ms - int(hold_s * 1000))
+                careful.show(partition, now_ms - int(SHOWN_AFTER_S * 1000))
 
 
 async def check_topics(settings: Settings, functions: Functions) -> dict[str, int]:

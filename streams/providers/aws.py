@@ -137,6 +137,7 @@ class Aws:
     """MaximumRetryAttempts [D]."""
     age_s: ClassVar[Bounds] = Bounds(60, 21_600, 21_600)
     """MaximumEventAgeInSeconds [D]."""
+    tells_what_runs: ClassVar[bool] = False
     record_schema: ClassVar[str] = "AwsInvocationRecord"
     failure_backoff: ClassVar[Backoff] = Backoff(60_000)
     """One minute before the second attempt, two before the third [D]; no fourth."""

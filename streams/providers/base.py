@@ -62,6 +62,8 @@ class Provider(Protocol):
     """Retries after the first attempt."""
     age_s: ClassVar[Bounds]
     """Maximum age of an event, seconds."""
+    tells_what_runs: ClassVar[bool]
+    """Whether its API tells of an invocation that it runs right now."""
     record_schema: ClassVar[str]
     """Name of the Avro schema of its records, a file in `schemas/`."""
 

@@ -112,6 +112,7 @@ class FunctionCompute:
     """maxAsyncRetryAttempts [D]."""
     age_s: ClassVar[Bounds] = Bounds(1, 604_800, 86_400)
     """maxAsyncEventAgeInSeconds [D]."""
+    tells_what_runs: ClassVar[bool] = True
     record_schema: ClassVar[str] = "FcInvocationRecord"
     throttle_backoff: ClassVar[Backoff] = Backoff(500)
     """0.5 s, then 1, 2, 4, 8 and so on; no cap is stated [D]."""

@@ -126,6 +126,7 @@ class FunctionGraph:
     """max_async_retry_attempts [D]."""
     age_s: ClassVar[Bounds] = Bounds(1, 86_400, 3_600)
     """max_async_event_age_in_seconds [D]."""
+    tells_what_runs: ClassVar[bool] = True
     record_schema: ClassVar[str] = "FunctionGraphInvocationRecord"
 
     def __post_init__(self) -> None:

@@ -174,6 +174,24 @@ async def test_a_long_attempt_lets_go_of_its_offset_and_ends_once() -> None:
     assert not bench.partition.requests.open_count
 
 
+async def test_where_a_cloud_tells_what_runs_the_facts_say_so_soon() -> None:
+    gate = Gate()
+    bench = Bench(gate, function("f", "fc"), function("g", "aws"))
+    bench.produce(b"{}", function="f", request_id="told")
+    bench.produce(b"{}", function="g", request_id="not told")
+    await bench.settled()
+
+    for _ in range(2):
+        bench.processor.careful.show(bench.partition, START_MS + 1)
+
+    assert [type(fact) for fact in bench.facts()] == [Accepted, AttemptStarted]
+    assert bench.processor._loads["fc", "f"].long == 0, "it is not a long attempt yet"
+    gate.open.set()
+    await bench.settled()
+    assert len(bench.records("fc.success")) == len(bench.records("aws.success")) == 1
+    assert bench.partition.drift() == 0
+
+
 async def test_a_short_attempt_is_not_journaled() -> None:
     bench = Bench(Gate())
     bench.produce(b"{}", function="f", request_id="id-1")

@@ -476,6 +476,7 @@ class Worker:
         before_ms = self.engine.now_ms() - int(self.engine.settings.hold_s * 1000)
         for partition in list(self.engine.partitions.values()):
             self.processor.careful.journal(partition, before_ms)
+            self.processor.careful.show(partition, before_ms + self.engine.settings.hold_s * 500)
 
     async def run(self) -> None:
         """Start everything, in the order of the original."""
