@@ -18,7 +18,7 @@ UV_ENV := eval "$$($(BIN)/pip config list | sed -n \
 	-e 's/^[^.]*\.no-index=/export UV_NO_INDEX=/p' \
 	-e 's/^[^.]*\.cert=/export SSL_CERT_FILE=/p')"
 
-.PHONY: help demo test test-fast bench lint format lock clean
+.PHONY: help demo test test-fast doctor simulation fuzz bench lint format lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -27,11 +27,22 @@ help: ## list the targets
 demo: $(READY) ## run the demo on a broker of its own (KEEP=1 leaves it running)
 	$(BIN)/streams demo $(if $(KEEP),--keep)
 
-test: test-fast ## everything CI runs: lint, tests, tests on a real broker
+test: test-fast ## lint, tests, tests on a real broker: run it before every change
 	$(BIN)/pytest -m kafka
 
 test-fast: lint ## lint and the tests that need no broker
 	$(BIN)/pytest -n auto --dist worksteal
+
+doctor: $(READY) ## every scenario of `streams doctor` in its short form (SEED=7 repeats a run)
+	$(BIN)/streams doctor $(if $(SEED),--seed $(SEED))
+
+SEEDS ?= 10000
+simulation: $(READY) ## simulate the engine in 10,000 worlds (SEEDS=500: so many)
+	STREAMS_SIMULATION_SEEDS=$(SEEDS) $(BIN)/pytest -n auto --dist worksteal tests/simulation
+
+EXAMPLES ?= 5000
+fuzz: $(READY) ## arbitrary bytes for every decoder (EXAMPLES=5000; with coverage: python -m tests.fuzz)
+	STREAMS_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --dist worksteal tests/fuzz
 
 bench: $(VENV)/.bench ## measure Streams beside others (QUICK=1: roughly; OPTIONS="--workloads W1 ...")
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(OPTIONS)
@@ -46,7 +57,7 @@ format: $(READY) ## rewrite the sources in house style
 	$(BIN)/ruff format
 
 lock: $(VENV)/.uv ## refresh requirements.lock after a change of dependencies (delete it first to upgrade all)
-	@$(UV_ENV); $(COMPILE) --extra dev --extra local pyproject.toml -o requirements.lock && \
+	@$(UV_ENV); $(COMPILE) --extra dev --extra local --extra postgresql pyproject.toml -o requirements.lock && \
 		$(COMPILE) --extra benchmarks --constraint requirements.lock pyproject.toml -o requirements-benchmarks.lock
 
 clean: ## remove the environment and all caches of this checkout

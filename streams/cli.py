@@ -20,9 +20,12 @@ from streams.settings import Settings
 
 COMMANDS = {
     "broker": "streams.local.command:broker",
+    "cancel": "streams.commands.cancel:cancel",
+    "console": "streams.commands.console:console",
     "demo": "streams.commands.demo:demo",
     "doctor": "streams.commands.doctor:doctor",
     "functions": "streams.commands.functions:functions",
+    "gateway": "streams.commands.gateway:gateway",
     "invoke": "streams.commands.invoke:invoke",
     "records": "streams.commands.records:records",
     "show": "streams.commands.show:show",

@@ -52,10 +52,11 @@ def wanted(topics: Topics, destinations: Iterable[str] = ()) -> dict[str, dict[s
         }
     }
     tier = {**_WORK, _SIZE: RECORD_BYTES_MAX - DEAD_LETTER_OVERHEAD_BYTES}
-    configs |= {name: tier for name in topics.tiers}
+    configs |= {name: tier for name in (topics.commands, *topics.tiers)}
     configs[topics.changelog] = _STATE
     configs |= dict.fromkeys((*topics.records, topics.facts), _HISTORY)
     configs[topics.dlq] = _DEAD
+    configs[topics.functions] = _STATE
     configs |= dict.fromkeys(destinations, _HISTORY)
     return {
         name: {_SIZE: str(RECORD_BYTES_MAX), **{key: str(value) for key, value in config.items()}}
@@ -87,6 +88,11 @@ class Cluster:
     ) -> None:
         await self._admin.close()
 
+    async def identity(self) -> str:
+        """The cluster's id: two clusters never share one."""
+        found: str = (await self._admin.describe_cluster())["cluster_id"]
+        return found
+
     async def topics(self) -> dict[str, Topic]:
         """Every topic of the cluster by name."""
         described = [topic for topic in await self._admin.describe_topics() if not topic["is_internal"]]
@@ -110,10 +116,10 @@ class Cluster:
         """Make what is missing; what exists is left alone. Returns the names of topics that were made."""
         existing = await self.topics()
         settings = self.settings
-        counts = Counter(existing[name].partitions for name in topics.all if name in existing)
+        counts = Counter(existing[name].partitions for name in topics.partitioned if name in existing)
         partitions = counts.most_common(1)[0][0] if counts else settings.partitions  # fit what is there already
         new = [
-            NewTopic(name, partitions, settings.replication, topic_configs=config)
+            NewTopic(name, 1 if name == topics.functions else partitions, settings.replication, topic_configs=config)
             for name, config in wanted(topics, destinations).items()
             if name not in existing
         ]
@@ -138,7 +144,7 @@ def fault(topics: Topics, existing: Mapping[str, Topic], destinations: Iterable[
         names = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
         return f"{len(missing)} topics are missing ({names}): run `streams topics create`"
     by_count: dict[int, list[str]] = {}
-    for name in topics.all:
+    for name in topics.partitioned:
         by_count.setdefault(existing[name].partitions, []).append(name)
     if len(by_count) == 1:
         return None

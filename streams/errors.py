@@ -23,3 +23,9 @@ class BrokerError(StreamsError):
     """Kafka cannot be started, reached or used."""
 
     exit_code: ClassVar[int] = 3
+
+
+class ReadModelError(StreamsError):
+    """The read model cannot be reached or used."""
+
+    exit_code: ClassVar[int] = 4

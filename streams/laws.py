@@ -56,6 +56,8 @@ class History:
     """Processes killed while functions may have been running."""
     deadlines_ms: Mapping[str, float] = field(default_factory=dict)
     """When each id was too old to start."""
+    cancelled_ms: Mapping[str, float] = field(default_factory=dict)
+    """When the record of each cancelled id was seen."""
     samples: Sequence[Sample] = ()
     unreadable: Mapping[str, bytes] = field(default_factory=dict)
     """Inputs that cannot be read, by id of their coordinates, with their bytes."""
@@ -104,12 +106,12 @@ def attempts_are_counted(history: History) -> Iterator[tuple[str, str]]:
     """L4: the attempts of the record are those that ran, in-flight kills aside.
 
     Each kill can hide one execution from the record, or come between an attempt's start and the function's: then the
-    record counts an attempt that never ran.
+    record counts an attempt that never ran. A cancel is the same to the attempt that it cuts off.
     """
     ran = Counter(execution.request_id for execution in history.executions)
     for terminal in history.terminals:
         extra = ran[terminal.request_id] - terminal.attempts
-        if abs(extra) > history.kills:
+        if abs(extra) > history.kills + (terminal.request_id in history.cancelled_ms):
             yield terminal.request_id, f"ran {ran[terminal.request_id]} times, its record says {terminal.attempts}"
 
 
@@ -122,12 +124,26 @@ def nothing_is_unaccounted(history: History) -> Iterator[tuple[str, str]]:
 
 
 def nothing_starts_late(history: History) -> Iterator[tuple[str, str]]:
-    """L6: no execution starts after the age limit."""
+    """L6: no execution starts after the age limit or a cancel.
+
+    A worker that was frozen may have been replaced without knowing it, and another one has seen to the cancel. So where
+    processes were killed or frozen, one that was there before the cancel may not know of it.
+    """
+    there_since_ms: dict[str, float] = {}
+    for execution in history.executions:
+        since_ms = there_since_ms.setdefault(execution.process, execution.started_ms)
+        there_since_ms[execution.process] = min(since_ms, execution.started_ms)
     for execution in history.executions:
         deadline_ms = history.deadlines_ms.get(execution.request_id)
         if deadline_ms is not None and execution.started_ms > deadline_ms:
             late_ms = execution.started_ms - deadline_ms
             yield execution.request_id, f"attempt {execution.attempt} started {late_ms:.0f} ms after its age limit"
+        cancelled_ms = history.cancelled_ms.get(execution.request_id)
+        if cancelled_ms is None or execution.started_ms <= cancelled_ms:
+            continue
+        if not history.kills or there_since_ms[execution.process] > cancelled_ms:
+            late_ms = execution.started_ms - cancelled_ms
+            yield execution.request_id, f"attempt {execution.attempt} started {late_ms:.0f} ms after it was cancelled"
 
 
 def attempts_do_not_overlap(history: History) -> Iterator[tuple[str, str]]:

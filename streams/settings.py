@@ -33,14 +33,14 @@ class Settings:
     """Least time between the starts of two transactions of a worker."""
     session_timeout_ms: int = 15_000
     """A worker that is silent for so long has its partitions taken away."""
-    hold_max: int = 500
+    hold_max: int = 200
     """Records of one retry tier partition kept in memory while they wait; the rest waits in Kafka."""
-    hold_bytes_max: int = 2 << 20
-    """Bytes of them."""
+    hold_bytes_max: int = 512 << 10
+    """Bytes of them. There are a hundred such partitions on a worker, and all may be full."""
     in_flight_max: int = 2_000
     """Accepted and unfinished records of one partition before it is paused."""
-    in_flight_bytes_max: int = 16 << 20
-    """Bytes of them."""
+    in_flight_bytes_max: int = 8 << 20
+    """Bytes of them, and of what finished ones leave until it is committed."""
     hold_s: float = 10.0
     """An attempt that takes longer no longer holds its record's offset: it is journaled, and survives a crash so."""
     long_max: int = 1_000
@@ -55,6 +55,12 @@ class Settings:
     """Serve ``/ready``, ``/live`` and ``/metrics`` on this ``host:port``; None: not at all."""
     threads: int = 32
     """Threads for plain ``def`` functions."""
+    read_model: str | None = field(default=None, repr=False)  # it may have a password
+    """The read model of `streams console`: a SQLAlchemy URL or the path of a SQLite file. None: `read_model_url`."""
+    read_model_retention_s: float = 7 * 24 * 3600.0
+    """The read model forgets invocations of which nothing has happened for so long (as `facts` does by default)."""
+    state: Path = field(default_factory=lambda: state_folder({}))
+    """Where local state lives, see `state_folder`."""
     schema_registry: str | None = None
     """URL of a schema registry (Confluent's API); None: single-object encoding, which needs none."""
     security_protocol: str = "PLAINTEXT"
@@ -72,7 +78,7 @@ class Settings:
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
         """Settings from ``STREAMS_BROKER``, ``STREAMS_PREFIX`` and so on. Raises `ConfigurationError`."""
-        given: dict[str, Any] = {}
+        given: dict[str, Any] = {"state": state_folder(env)}
         for setting in fields(cls):
             text = env.get(f"STREAMS_{setting.name.upper()}", "")
             if text:
@@ -89,6 +95,10 @@ class Settings:
             return self.config
         here = Path("streams.toml")
         return here if here.is_file() else None
+
+    def read_model_url(self) -> str:
+        """The read model: as set, else a SQLite file in the state folder that is named after the prefix."""
+        return self.read_model or str(self.state / f"{self.prefix}read-model.db")
 
     def kafka(self) -> dict[str, Any]:
         """How to connect, as aiokafka's clients take it."""
@@ -112,6 +122,14 @@ class Settings:
         except OSError as error:
             raise ConfigurationError(f"cannot read the TLS certificates: {error}. Check STREAMS_SSL_*.") from error
         return context
+
+
+def state_folder(environ: Mapping[str, str]) -> Path:
+    """Where local state lives: `$STREAMS_STATE`, else `$XDG_STATE_HOME/streams`, else `~/.local/state/streams`."""
+    if chosen := environ.get("STREAMS_STATE"):
+        return Path(chosen)
+    base = environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "streams"
 
 
 def _parse(name: str, kind: str, text: str) -> Any:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from streams.core.tiers import TIERS
 
 INVOCATIONS = "invocations"
+COMMANDS = "commands"
 DLQ = "dlq"
 FACTS = "facts"
+FUNCTIONS = "functions"
 RECORD_TOPICS = tuple(f"{cloud}.{end}" for cloud in ("aws", "fc", "functiongraph") for end in ("success", "failure"))
 
 
@@ -32,12 +34,21 @@ class Topics:
         return self.name(INVOCATIONS)
 
     @property
+    def commands(self) -> str:
+        return self.name(COMMANDS)
+
+    @property
     def dlq(self) -> str:
         return self.name(DLQ)
 
     @property
     def facts(self) -> str:
         return self.name(FACTS)
+
+    @property
+    def functions(self) -> str:
+        """What the APIs say of functions: one partition, compacted."""
+        return self.name(FUNCTIONS)
 
     @property
     def changelog(self) -> str:
@@ -56,8 +67,13 @@ class Topics:
     @property
     def copartitioned(self) -> tuple[str, ...]:
         """Topics of which a worker owns the same partition numbers: all need one partition count."""
-        return (self.invocations, *self.tiers, self.changelog)
+        return (self.invocations, self.commands, *self.tiers, self.changelog)
+
+    @property
+    def partitioned(self) -> tuple[str, ...]:
+        """Topics that have the partition count of the installation: a worker writes to its own number of each."""
+        return (*self.copartitioned, *self.records, self.dlq, self.facts)
 
     @property
     def all(self) -> tuple[str, ...]:
-        return (*self.copartitioned, *self.records, self.dlq, self.facts)
+        return (*self.partitioned, self.functions)

@@ -88,3 +88,10 @@ def test_imports_point_inwards(folder: str) -> None:
 def test_the_modules_are_found() -> None:
     assert {"core", "providers"} <= imported_parts("engine") | imported_parts("providers")
     assert modules_of("core")
+
+
+def test_what_the_read_model_shows_is_decided_without_a_database_or_a_clock() -> None:
+    tops = {name.split(".")[0] for name in imports(STREAMS / "console" / "projection.py")}
+
+    assert tops <= set(sys.stdlib_module_names) | {"streams"}
+    assert tops.isdisjoint(OUTSIDE_WORLD)

@@ -53,6 +53,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("BROKER", "PREFIX", "CONFIG", "WORKER_NAME", "PARTITIONS"):
         monkeypatch.delenv(f"STREAMS_{name}", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 
@@ -167,6 +168,14 @@ class TestPrecedence:
 
         assert settings == Settings(broker="o:1", prefix="", config=Path("o.toml"))
 
+    def test_the_read_model_is_a_file_of_the_prefix_in_the_state_folder_unless_one_is_named(self):
+        usual = settings_of("--prefix", "p.", STREAMS_STATE="/s").read_model_url()
+        named = settings_of(STREAMS_STATE="/s", STREAMS_READ_MODEL="postgresql://u:secret@h/d")
+
+        assert usual == "/s/p.read-model.db"
+        assert named.read_model_url() == "postgresql://u:secret@h/d"
+        assert "secret" not in repr(named)
+
     def test_a_setting_that_is_no_number_is_an_error_of_ours(self):
         result = streams("topics", "list", STREAMS_PARTITIONS="many")
 
@@ -180,6 +189,18 @@ class TestPrecedence:
         assert "'a b' cannot be a prefix" in result.output
 
 
+class TestCancel:
+    @pytest.mark.parametrize("request_id", ["", "a\nb", "x" * 257], ids=["nothing", "two lines", "too long"])
+    def test_what_cannot_be_an_id_is_refused_before_anything_is_sent(self, request_id: str):
+        result = streams("--broker", "127.0.0.1:1", "cancel", "some-id", request_id)
+
+        assert result.exit_code == 2
+        assert "A request id" in result.output
+
+    def test_no_id_is_too_few(self):
+        assert streams("cancel").exit_code == 2
+
+
 class TestBrokerAway:
     @pytest.mark.parametrize(
         "command",
@@ -188,6 +209,8 @@ class TestBrokerAway:
             ("topics", "create"),
             ("invoke", "f"),
             ("invoke", "f", "--wait"),
+            ("cancel", "some-id"),
+            ("cancel", "some-id", "--no-wait"),
             ("records",),
             ("show", "some-id"),
             ("--config", "functions.toml", "worker"),
@@ -332,12 +355,6 @@ class TestRecords:
 
 
 class TestWorker:
-    def test_without_functions_there_is_nothing_to_run(self):
-        result = streams("worker")
-
-        assert result.exit_code == 2
-        assert "no functions to run" in result.output
-
     def test_a_faulty_file_is_found_before_anything_is_connected(self, tmp_path: Path):
         (tmp_path / "streams.toml").write_text("[[function]]\nname = 3\n")
 
@@ -427,7 +444,7 @@ def letter(key: str, provider: str | None) -> Read:
 
 
 def fact(request_id: str, *facts: Fact) -> Read:
-    datum = facts_datum(request_id, "arn", "fc", None, facts)
+    datum = facts_datum(request_id, "arn", "fc", None, None, facts)
     return Read("p.facts", request_id.encode(), CODEC.encode("Facts", datum))
 
 
@@ -436,7 +453,7 @@ SUCCEEDED = Succeeded(1, 2, Outcome("returned", 200))
 
 
 class TestOutcomes:
-    """What `invoke --wait` takes for the outcome."""
+    """What `invoke --wait` and `cancel` take for the outcome."""
 
     @pytest.fixture
     def outcomes(self) -> Outcomes:

@@ -44,6 +44,7 @@ BROKEN: list[tuple[str, str, History]] = [
     ("L4", "c", replace(good(), executions=[e for e in good().executions if e.request_id != "c"])),
     ("L5", "sample 3", replace(good(), samples=[*good().samples, Sample(4, 1, 0, 2)])),
     ("L6", "a", replace(good(), deadlines_ms={"a": -1})),
+    ("L6", "b", replace(good(), cancelled_ms={"b": 4.5})),
     ("L7", "b", replace(good(), executions=[run("a"), run("c"), run("b", 1, end=6), run("b", 2, start=5, end=7)])),
     ("L8", "bad", replace(good(), dead_letters={"c": b"{}"}, terminals=good().terminals)),
     ("L8", "bad", replace(good(), dead_letters={"bad": b"other", "c": b"{}"})),
@@ -76,6 +77,24 @@ def test_a_kill_may_come_before_a_counted_attempt_runs() -> None:
 
     assert {violation.law for violation in judge(history)} == {"L4"}
     assert judge(replace(history, kills=1)) == []
+
+
+def test_a_cancel_may_cut_off_an_attempt_that_counts_or_not() -> None:
+    history = replace(good(), cancelled_ms={"c": 2.5})
+
+    assert (
+        judge(replace(history, terminals=[*good().terminals[:2], Terminal("c", "failure", 0), *good().terminals[3:]]))
+        == []
+    )
+    assert judge(replace(history, executions=[e for e in good().executions if e.request_id != "c"])) == []
+
+
+def test_only_a_process_that_was_frozen_may_miss_a_cancel() -> None:
+    history = replace(good(), cancelled_ms={"b": 4.5}, kills=1)
+
+    assert judge(history) == []
+    history.executions[2] = run("b", 2, "started later", start=5, end=6)
+    assert [violation.law for violation in judge(history)] == ["L6"]
 
 
 def test_an_execution_without_end_makes_no_success() -> None:

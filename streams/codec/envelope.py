@@ -187,7 +187,7 @@ def _from_value(
     record: InputRecord, value: bytes, headers: dict[str, bytes | None], now_ms: int, codec: Codec
 ) -> Invocation:
     """The invocation that *value* describes itself."""
-    fields = _from_avro(value, codec) if value.startswith((SINGLE_OBJECT, REGISTRY)) else _from_json(value)
+    fields = _from_avro(value, codec) if value.startswith((SINGLE_OBJECT, REGISTRY)) else read_envelope(value)
     delay_ms = fields["delay_ms"]
     accepted_at_ms = fields["accepted_at_ms"]
     if fields["traceparent"] is not None:
@@ -234,11 +234,11 @@ def _invocation(
         accepted_at_ms,
         accepted_at_ms + delay_ms,
         1 if depth is None else number(depth, "The header depth", 1, DEPTH_MAX),
-        None if traceparent is None else _traceparent(traceparent),
+        None if traceparent is None else read_traceparent(traceparent),
     )
 
 
-def _traceparent(raw: bytes) -> str | None:
+def read_traceparent(raw: bytes) -> str | None:
     """*raw* if it is a W3C trace context, else None."""
     return raw.decode() if _TRACEPARENT.fullmatch(raw) else None
 
@@ -258,8 +258,8 @@ def _from_avro(value: bytes, codec: Codec) -> dict[str, Any]:
 _MEMBERS = {"function": str, "id": str, "qualifier": str, "delay_ms": int}
 
 
-def _from_json(value: bytes) -> dict[str, Any]:
-    """The fields of a JSON envelope, spelled as those of Avro `Invocation`."""
+def read_envelope(value: bytes) -> dict[str, Any]:
+    """The fields of a JSON envelope, spelled as those of Avro `Invocation`. Raises InputRejected."""
     try:
         envelope = orjson.loads(value)
     except orjson.JSONDecodeError as error:

@@ -18,8 +18,8 @@ from streams.codec.writing import long_bytes, string_bytes
 from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, RetryScheduled, Succeeded
 from streams.core.model import Outcome
 
-EncodeFacts: TypeAlias = Callable[[str, str, str, str | None, Sequence[Fact]], bytes]
-"""``(request_id, function, provider, traceparent, facts) -> bytes``; *function* is the qualified ARN or URN."""
+EncodeFacts: TypeAlias = Callable[[str, str, str, str | None, int | None, Sequence[Fact]], bytes]
+"""``(request_id, function, provider, traceparent, offset, facts) -> bytes``; *function* is the qualified ARN or URN."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class FactsRecord:
     function: str
     provider: str
     traceparent: str | None
+    offset: int | None
+    """Where the invocation was read from `invocations`, in the partition of the same number; None: not said here."""
     facts: tuple[Fact, ...]
 
 
@@ -38,13 +40,19 @@ def facts_encoder(prefix: bytes) -> EncodeFacts:
     heads = lru_cache(maxsize=1024)(lambda function, provider: string_bytes(function) + string_bytes(provider))
 
     def encode_facts(
-        request_id: str, function: str, provider: str, traceparent: str | None, facts: Sequence[Fact]
+        request_id: str,
+        function: str,
+        provider: str,
+        traceparent: str | None,
+        offset: int | None,
+        facts: Sequence[Fact],
     ) -> bytes:
         parts = [
             prefix,
             string_bytes(request_id),
             heads(function, provider),
             b"\x00" if traceparent is None else b"\x02" + string_bytes(traceparent),
+            b"\x00" if offset is None else b"\x02" + long_bytes(offset),
         ]
         if facts:
             parts.append(long_bytes(len(facts)))
@@ -57,7 +65,12 @@ def facts_encoder(prefix: bytes) -> EncodeFacts:
 
 
 def facts_datum(
-    request_id: str, function: str, provider: str, traceparent: str | None, facts: Iterable[Fact]
+    request_id: str,
+    function: str,
+    provider: str,
+    traceparent: str | None,
+    offset: int | None,
+    facts: Iterable[Fact],
 ) -> dict[str, Any]:
     """The same record as fastavro and `Codec.decode` spell it."""
     return {
@@ -65,7 +78,8 @@ def facts_datum(
         "function": function,
         "provider": provider,
         "traceparent": traceparent,
-        "facts": [(f"streams.{type(fact).__name__}", _fields(fact)) for fact in facts],
+        "offset": offset,
+        "facts": [(f"streams.{type(fact).__name__}", fact_fields(fact)) for fact in facts],
     }
 
 
@@ -75,7 +89,8 @@ def read_facts(datum: Mapping[str, Any]) -> FactsRecord:
     Raises AvroError for a fact of a kind that this version does not know.
     """
     facts = tuple(_fact(kind, fields) for kind, fields in datum["facts"])
-    return FactsRecord(datum["request_id"], datum["function"], datum["provider"], datum["traceparent"], facts)
+    request_id, function, provider = datum["request_id"], datum["function"], datum["provider"]
+    return FactsRecord(request_id, function, provider, datum["traceparent"], datum["offset"], facts)
 
 
 _word = lru_cache(maxsize=64)(string_bytes)  # the dozen words of our own: kinds and endings
@@ -107,7 +122,8 @@ def _outcome(outcome: Outcome) -> tuple[bytes, ...]:
     return _word(outcome.kind), long_bytes(outcome.status_code), string_bytes(error_type), string_bytes(error_message)
 
 
-def _fields(fact: Fact) -> dict[str, Any]:
+def fact_fields(fact: Fact) -> dict[str, Any]:
+    """The fields of *fact* by the names of the schema; of an outcome what a fact keeps of it."""
     match fact:
         case Accepted(at_ms, accepted_at_ms, due_at_ms, depth):
             return {"at_ms": at_ms, "accepted_at_ms": accepted_at_ms, "due_at_ms": due_at_ms, "depth": depth}

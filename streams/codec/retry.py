@@ -47,6 +47,8 @@ RETRY_OVERHEAD_BYTES = 192 * 1024
 
 _NUMBER_MAX = 2**63 - 1
 _COUNT_MAX = 2**31 - 1
+_PARTITION_MAX = 2**31 - 1
+_TOPIC_CHARS_MAX = 249
 
 
 _ORIGIN_HEADER = "origin-header-"
@@ -104,7 +106,7 @@ def retry_headers(
         headers.append(("traceparent", invocation.traceparent.encode()))
     if state.last is not None:
         headers += _last_headers(state.last)
-    return headers + _origin_headers(origin)
+    return headers + origin_headers(origin)
 
 
 def woken_later(headers: Sequence[tuple[str, bytes | None]], wake_at_ms: int) -> Headers:
@@ -122,25 +124,25 @@ def read_retry(record: InputRecord) -> Waiting:
     headers = {name: value for name, value in record.headers if value is not None}
     state = State(
         "waiting",
-        _number(headers, "attempt", 1, _COUNT_MAX),
-        _number(headers, "executions", 0, _COUNT_MAX),
-        _number(headers, "failures", 0, _COUNT_MAX),
-        _number(headers, "throttles", 0, _COUNT_MAX),
-        _number(headers, "accepted-at", 0, _NUMBER_MAX),
-        _number(headers, "due-at", 0, _NUMBER_MAX),
+        number_header(headers, "attempt", 1, _COUNT_MAX),
+        number_header(headers, "executions", 0, _COUNT_MAX),
+        number_header(headers, "failures", 0, _COUNT_MAX),
+        number_header(headers, "throttles", 0, _COUNT_MAX),
+        number_header(headers, "accepted-at", 0, _NUMBER_MAX),
+        number_header(headers, "due-at", 0, _NUMBER_MAX),
         _last(headers),
     )
     invocation = Invocation(
-        _text(headers, "request-id", REQUEST_ID_CHARS_MAX),
-        _text(headers, "function", FUNCTION_CHARS_MAX),
-        _text(headers, "qualifier", QUALIFIER_CHARS_MAX) if "qualifier" in headers else None,
+        text_header(headers, "request-id", REQUEST_ID_CHARS_MAX),
+        text_header(headers, "function", FUNCTION_CHARS_MAX),
+        text_header(headers, "qualifier", QUALIFIER_CHARS_MAX) if "qualifier" in headers else None,
         record.value,
         state.accepted_at_ms,
         state.due_at_ms,
-        _number(headers, "depth", 1, DEPTH_MAX),
+        number_header(headers, "depth", 1, DEPTH_MAX),
         decoded(headers["traceparent"], "The header traceparent") if "traceparent" in headers else None,
     )
-    return Waiting(invocation, state, _origin(record, headers))
+    return Waiting(invocation, state, read_origin(record, headers))
 
 
 def wake_at_ms(headers: Sequence[tuple[str, bytes | None]]) -> int:
@@ -166,7 +168,8 @@ def _last_headers(last: Outcome) -> Headers:
     return headers
 
 
-def _origin_headers(origin: Origin) -> Headers:
+def origin_headers(origin: Origin) -> Headers:
+    """The headers that say where an invocation came from."""
     coordinates = f"{origin.topic}/{origin.partition}/{origin.offset}/{origin.timestamp}"
     headers: Headers = [("origin", coordinates.encode())]
     if origin.key is not None:
@@ -174,22 +177,24 @@ def _origin_headers(origin: Origin) -> Headers:
     return headers + [(_ORIGIN_HEADER + name, value) for name, value in origin.headers[:HEADERS_MAX]]
 
 
-def _origin(record: InputRecord, headers: dict[str, bytes]) -> Origin:
-    """What `_origin_headers` wrote. Raises InputRejected."""
+def read_origin(record: InputRecord, headers: dict[str, bytes]) -> Origin:
+    """What `origin_headers` wrote, from the *headers* of *record*. Raises InputRejected."""
     match decoded(_header(headers, "origin"), "The header origin").split("/"):
-        case [topic, partition, offset, timestamp] if _is_number(partition) and _is_number(offset):
+        case [topic, partition, offset, timestamp] if (
+            len(topic) <= _TOPIC_CHARS_MAX and _is_number(partition, _PARTITION_MAX) and _is_number(offset, _NUMBER_MAX)
+        ):
             given = tuple(
                 (name.removeprefix(_ORIGIN_HEADER), value)
                 for name, value in record.headers
                 if name.startswith(_ORIGIN_HEADER)
             )
-            at_ms = int(timestamp) if _is_number(timestamp) else -1
+            at_ms = int(timestamp) if _is_number(timestamp, _NUMBER_MAX) else -1
             return Origin(topic, int(partition), int(offset), at_ms, headers.get("origin-key"), given)
     raise InputRejected("UndecodableInput", "The header origin is not topic/partition/offset/timestamp.")
 
 
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 20
+def _is_number(text: str, most: int) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most
 
 
 _LAST_FIELDS = {
@@ -217,11 +222,13 @@ def _last(headers: dict[str, bytes]) -> Outcome | None:
     return replace(Outcome(**fields), payload=headers.get("last-payload"))
 
 
-def _number(headers: dict[str, bytes], name: str, least: int, most: int) -> int:
+def number_header(headers: dict[str, bytes], name: str, least: int, most: int) -> int:
+    """A number. Raises InputRejected."""
     return number(_header(headers, name), f"The header {name}", least, most)
 
 
-def _text(headers: dict[str, bytes], name: str, chars_max: int) -> str:
+def text_header(headers: dict[str, bytes], name: str, chars_max: int) -> str:
+    """A word. Raises InputRejected."""
     return checked(decoded(_header(headers, name), f"The header {name}"), f"The header {name}", chars_max)
 
 

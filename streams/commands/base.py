@@ -7,15 +7,16 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from types import FrameType
 from typing import Any, Protocol, TypeVar
 
 import click
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from streams.cluster import Cluster, Topic
+from streams.cluster import RECORD_BYTES_MAX, Cluster, Topic
 from streams.errors import BrokerError, ConfigurationError
 from streams.settings import Settings
 
@@ -27,12 +28,16 @@ T = TypeVar("T")
 pass_settings = click.make_pass_decorator(Settings)
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run *work* to its end. Kafka's errors become ours, and its client's log stays out of the output."""
+def run(work: Coroutine[Any, Any, T], new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> T:
+    """Run *work* to its end, on a loop of another kind if one is given.
+
+    Kafka's errors become ours, and its client's log stays out of the output.
+    """
     log = logging.getLogger("aiokafka")
     level, log.level = log.level, logging.CRITICAL
     try:
-        return asyncio.run(work)
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            return runner.run(work)
     except KafkaError as error:
         raise BrokerError(f"Kafka refused: {error}") from error
     finally:
@@ -60,6 +65,23 @@ async def connected(settings: Settings) -> AsyncIterator[Cluster]:
         yield cluster
     finally:
         await cluster.__aexit__(None, None, None)
+
+
+@contextlib.asynccontextmanager
+async def producing(settings: Settings) -> AsyncIterator[Any]:
+    """A producer to whom a record is written once all replicas have it."""
+    producer = AIOKafkaProducer(
+        **settings.kafka(),
+        acks="all",
+        enable_idempotence=True,
+        max_request_size=RECORD_BYTES_MAX,
+        max_batch_size=256 * 1024,
+    )
+    try:
+        await producer.start()
+        yield producer
+    finally:
+        await producer.stop()
 
 
 async def existing_topics(settings: Settings, needed: tuple[str, ...]) -> dict[str, Topic]:

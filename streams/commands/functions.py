@@ -5,7 +5,14 @@ from __future__ import annotations
 import click
 
 from streams.commands.base import columns, pass_settings
-from streams.core.model import Destination, Function, HttpTarget, KafkaDestination
+from streams.core.model import (
+    Destination,
+    Function,
+    FunctionDestination,
+    HttpTarget,
+    KafkaDestination,
+    ServiceDestination,
+)
 from streams.errors import ConfigurationError
 from streams.functions import Functions, load_functions
 from streams.settings import Settings
@@ -60,9 +67,15 @@ def _row(known: Functions, function: Function) -> list[str]:
 
 
 def _destination(destination: Destination | None) -> str:
-    if destination is None:
-        return "-"
-    return f"kafka://{destination.topic}" if isinstance(destination, KafkaDestination) else destination.reference
+    match destination:
+        case None:
+            return "-"
+        case KafkaDestination(topic):
+            return f"kafka://{topic}"
+        case FunctionDestination(reference):
+            return reference
+        case ServiceDestination(address):
+            return address
 
 
 def _duration(duration_ms: int) -> str:

@@ -8,18 +8,15 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any
 
 import click
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from streams.cluster import RECORD_BYTES_MAX
 from streams.codec.envelope import coordinates_id
-from streams.commands.base import existing_topics, pass_settings, progress, run
+from streams.commands.base import existing_topics, pass_settings, producing, progress, run
 from streams.commands.documents import Documents, providers
 from streams.commands.outcomes import Outcomes
 from streams.commands.reading import Decoder, Reader, partitions_of
@@ -163,7 +160,7 @@ def _refuse_unknown(settings: Settings, request: Request) -> None:
 async def _invoke(settings: Settings, request: Request) -> None:
     await existing_topics(settings, (settings.topics.invocations,))
     bar_from = sys.maxsize if sys.stdout.isatty() else BAR_FROM  # there, the ids themselves show that it goes on
-    async with _producer(settings) as producer:
+    async with producing(settings) as producer:
         async for request_id, _ in _produce(producer, settings.topics.invocations, request, bar_from):
             click.echo(request_id)
 
@@ -176,7 +173,7 @@ async def _invoke_and_wait(settings: Settings, request: Request, timeout_s: floa
     outcomes = Outcomes(topics, Documents(providers(settings)))
     async with Reader(settings, partitions_of(followed, existing)) as reader, Decoder(settings) as decoder:
         _, start = await reader.bounds()
-        async with _producer(settings) as producer:
+        async with producing(settings) as producer:
             async for request_id, other_id in _produce(producer, topics.invocations, request, BAR_FROM):
                 outcomes.expect(request_id, other_id)
         deadline = time.monotonic() + timeout_s
@@ -190,22 +187,6 @@ async def _invoke_and_wait(settings: Settings, request: Request, timeout_s: floa
         click.echo(f"{len(outcomes.missing)} of {request.count} had no outcome within {timeout_s:g} s: {few}", err=True)
         return EXIT_TIMED_OUT
     return EXIT_FAILED if outcomes.failed else 0
-
-
-@asynccontextmanager
-async def _producer(settings: Settings) -> AsyncIterator[Any]:
-    producer = AIOKafkaProducer(
-        **settings.kafka(),
-        acks="all",
-        enable_idempotence=True,
-        max_request_size=RECORD_BYTES_MAX,
-        max_batch_size=256 * 1024,
-    )
-    try:
-        await producer.start()
-        yield producer
-    finally:
-        await producer.stop()
 
 
 async def _produce(producer: Any, topic: str, request: Request, bar_from: int) -> AsyncIterator[tuple[str, str]]:

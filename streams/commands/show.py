@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 import click
@@ -11,12 +13,14 @@ from streams.codec.facts import FactsRecord, read_facts
 from streams.commands.base import existing_topics, pass_settings, progress, run, time_text
 from streams.commands.documents import Documents, concerns, may_concern, pretty, providers
 from streams.commands.reading import Decoder, Reader, Record, partitions_of
+from streams.console.payloads import Payloads
+from streams.console.store import InvocationStatus, ReadModel, RecordPlace
 from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, RetryScheduled, Succeeded
-from streams.errors import StreamsError
+from streams.errors import ReadModelError, StreamsError
 from streams.settings import Settings
 
-Found = tuple[Record, str, dict[str, Any]]
-"""A record that is about the request, its schema and its content."""
+Found = tuple[Record | RecordPlace, str, dict[str, Any]]
+"""A record that is about the request or its place, its schema and its content."""
 
 
 @click.command()
@@ -32,10 +36,12 @@ def show(settings: Settings, request_id: str) -> None:
     Example:
       streams show 9c1c7b0a-5b1e-4a57-a4a3-0a3b5a1b2c3d
     """
-    found = run(_find(settings, request_id))
-    facts = [read_facts(datum) for _, schema, datum in found if schema == "Facts"]
-    others = [(record, schema, datum) for record, schema, datum in found if schema != "Facts"]
-    if not found:
+    known = _known(settings, request_id)
+    if known is not None:
+        click.echo(f"Found in the read model {known.where}.", err=True)
+    found = run(_find(settings, request_id, known))
+    facts = [*(known.facts if known else ()), *(read_facts(datum) for _, schema, datum in found if schema == "Facts")]
+    if not facts and not found:
         raise StreamsError(
             f"nothing is known of request {request_id}. Either no worker has accepted it yet (is one running, and does "
             f"`streams topics list` show a lag?), or its facts are older than the topic {settings.topics.facts} keeps "
@@ -44,26 +50,81 @@ def show(settings: Settings, request_id: str) -> None:
     if facts:
         click.echo("\n".join(_life(request_id, facts)))
     documents = Documents(providers(settings))
-    for record, schema, datum in others:
-        where = f"{record.topic}, partition {record.partition}, offset {record.offset}"
-        click.echo(f"\n{click.style(where, bold=True)}\n{pretty(documents.write(schema, datum))}")
+    for place, schema, datum in found:
+        if schema != "Facts":
+            where = f"{place.topic}, partition {place.partition}, offset {place.offset}"
+            click.echo(f"\n{click.style(where, bold=True)}\n{pretty(documents.write(schema, datum))}")
 
 
-async def _find(settings: Settings, wanted: str) -> list[Found]:
-    """What is known of the request, facts first and in order."""
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the read model has of a request."""
+
+    where: str
+    facts: list[FactsRecord]
+    records: list[RecordPlace]
+    positions: dict[tuple[str, int], int]
+    """Up to where it had read Kafka by (topic, partition), before it was asked for the rest."""
+    last: dict[int, int]
+    """Offset of the latest of *facts* by partition."""
+
+    def has(self, record: Record, facts_topic: str) -> bool:
+        """Whether *record* is in here already: the read model may have come further meanwhile."""
+        if record.topic == facts_topic:
+            return record.offset <= self.last.get(record.partition, -1)
+        return RecordPlace(record.topic, record.partition, record.offset) in self.records
+
+
+def _known(settings: Settings, request_id: str) -> _Known | None:
+    """What the read model has of the request; None when it has nothing, or there is none."""
+    with closing(ReadModel(settings.read_model_url())) as store:
+        try:
+            if not store.exists():
+                return None
+            positions = store.positions()
+            statuses = store.find(request_id)[::-1]
+            facts = [_facts_of(status, store.events(status)) for status in statuses]
+            records = [place for place in store.records(statuses) if place is not None]
+        except ReadModelError as error:
+            click.echo(f"{error}; looking through Kafka instead", err=True)
+            return None
+    last = {status.partition: status.last_offset for status in statuses}
+    return _Known(store.where, facts, records, positions, last) if facts else None
+
+
+def _facts_of(status: InvocationStatus, facts: list[Fact]) -> FactsRecord:
+    offset, traceparent = status.offset, status.traceparent
+    return FactsRecord(status.request_id, status.resource, status.provider, traceparent, offset, tuple(facts))
+
+
+async def _find(settings: Settings, wanted: str, known: _Known | None) -> list[Found]:
+    """What Kafka has of the request besides what is *known*, facts first and in order."""
     ours = settings.topics
     topics = (ours.facts, *ours.records, ours.dlq)
     existing = await existing_topics(settings, topics)
-    found = []
+    positions = known.positions if known else {}
+    found: list[Found] = []
+    if known and known.records:
+        async with Payloads(settings) as payloads:
+            for place in known.records:
+                if (content := await payloads.record(wanted, place)) is not None:
+                    found.append((place, *content))
     async with Reader(settings, partitions_of(topics, existing)) as reader, Decoder(settings) as decoder:
         first, end = await reader.bounds()
+        start = {
+            partition: min(max(offset, positions.get((partition.topic, partition.partition), 0)), end[partition])
+            for partition, offset in first.items()
+        }
         shown = 0
-        with progress("Looking", sum(end[partition] - first[partition] for partition in end)) as bar:
-            async for batch in reader.range(first, end):
-                found += [entry for record in batch if (entry := await _read(decoder, record, wanted))]
+        with progress("Looking", sum(end[partition] - start[partition] for partition in end)) as bar:
+            async for batch in reader.range(start, end):
+                new = [record for record in batch if not (known and known.has(record, ours.facts))]
+                found += [entry for record in new if (entry := await _read(decoder, record, wanted))]
                 bar.update(reader.passed - shown)
                 shown = reader.passed
-    return sorted(found, key=lambda entry: (entry[0].topic != ours.facts, entry[0].partition, entry[0].offset))
+    return sorted(
+        found, key=lambda entry: (entry[0].topic != ours.facts, entry[0].topic, entry[0].partition, entry[0].offset)
+    )
 
 
 async def _read(decoder: Decoder, record: Record, wanted: str) -> Found | None:

@@ -56,7 +56,7 @@ def create(settings: Settings, partitions: int | None, replication: int | None) 
     destinations = load_functions(settings.functions_file()).kafka_topics()
     made, existing = run(_create(settings, destinations))
     if made:
-        counts = sorted({existing[name].partitions for name in made if name in existing})
+        counts = sorted({existing[name].partitions for name in made if name != settings.topics.functions} or {1})
         what = "1 topic" if len(made) == 1 else f"{len(made)} topics"
         click.echo(f"Made {what} with {' or '.join(map(str, counts))} partitions.")
     else:
@@ -103,8 +103,8 @@ async def _rows(settings: Settings, destinations: frozenset[str]) -> tuple[list[
         return [], existing
     async with Reader(settings, partitions_of(names, existing)) as reader:
         first, end = await reader.bounds()
-    committed = await _committed(settings)
-    sources = (settings.topics.invocations, *settings.topics.tiers)
+    committed = await committed_offsets(settings)
+    sources = (settings.topics.invocations, settings.topics.commands, *settings.topics.tiers)
     rows = []
     for name in names:
         partitions = partitions_of([name], existing)
@@ -114,7 +114,7 @@ async def _rows(settings: Settings, destinations: frozenset[str]) -> tuple[list[
     return rows, existing
 
 
-async def _committed(settings: Settings) -> dict[TopicPartition, int]:
+async def committed_offsets(settings: Settings) -> dict[TopicPartition, int]:
     """The offsets up to which the workers are done."""
     admin = AIOKafkaAdminClient(**settings.kafka())
     try:

@@ -7,7 +7,6 @@ from dataclasses import replace
 import click
 
 from streams.commands.base import connected, pass_settings, run
-from streams.errors import ConfigurationError
 from streams.functions import Functions, load_functions
 from streams.settings import Settings
 
@@ -42,15 +41,16 @@ def worker(settings: Settings, name: str | None, log_level: str) -> None:
     if name:
         settings = replace(settings, worker_name=name)
     functions = load_functions(settings.functions_file())
-    if not list(functions):
-        raise ConfigurationError(
-            "there are no functions to run: describe some in streams.toml, or name another file with --config or "
-            "STREAMS_CONFIG"
-        )
     run(_check(settings, functions))
     from streams.engine.worker import run_worker  # here: Faust is slow to import, and a faulty file is found without
 
-    click.echo(f"{len(list(functions))} functions, Kafka at {settings.broker}; Ctrl-C stops the worker.", err=True)
+    file = settings.functions_file()
+    where = f"in {file}" if file is not None else "(there is no streams.toml, nor was --config given)"
+    click.echo(
+        f"{len(list(functions))} functions {where}, and those made through the APIs. Kafka at {settings.broker}. "
+        "Ctrl-C stops the worker.",
+        err=True,
+    )
     run_worker(settings, log_level)
 
 

@@ -4,6 +4,8 @@
                         ^                  |                 failed
                         '-- RetryScheduled-'
 
+    waiting or running --Cancel--> failed
+
 Everything that decides whether an invocation runs, waits or ends is in this file. Rules:
 
 1. A function error counts against the attempts budget; a throttle or a system error does not, it waits longer and
@@ -14,6 +16,7 @@ Everything that decides whether an invocation runs, waits or ends is in this fil
 3. The attempts budget is checked before the age: an invocation with no attempts left has exhausted its retries.
 4. Every command may arrive twice: Kafka redelivers. Commands carry the attempt they are about, and old news decides
    nothing: `decide` answers ``()``.
+5. A cancel ends whatever is not over, at once. An attempt that it cuts off counts as an execution, and has no outcome.
 
 `decide` never changes anything, `evolve` never refuses. Times are epoch milliseconds and always arguments.
 """
@@ -89,7 +92,14 @@ class Report:
     outcome: Outcome
 
 
-Command: TypeAlias = Accept | Start | Report
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Somebody wants the invocation to end now."""
+
+    at_ms: int
+
+
+Command: TypeAlias = Accept | Start | Report | Cancel
 
 PARK_MS = 1_000
 THROTTLED = Outcome("throttled", 429, error_message="Rate Exceeded.")
@@ -104,6 +114,8 @@ def decide(state: State | None, command: Command, policy: Policy) -> tuple[Fact,
             return _start(state, command, policy) if state is not None else ()
         case Report():
             return _report(state, command, policy) if state is not None else ()
+        case Cancel():
+            return _cancel(state, command) if state is not None else ()
         case _:
             assert_never(command)
 
@@ -123,7 +135,9 @@ def evolve(state: State | None, fact: Fact) -> State:
         case Succeeded(attempt, at_ms, outcome):
             executions, failures, throttles = state.executions + 1, state.failures, state.throttles
             return State("succeeded", attempt, executions, failures, throttles, state.accepted_at_ms, at_ms, outcome)
-        case Failed(attempt, at_ms, _):
+        case Failed(attempt, at_ms, ending):
+            if ending == "cancelled" and state.status == "running":
+                state = replace(state, executions=state.executions + 1, last=None)
             return _moved(state, "failed", attempt, at_ms)
         case _:
             assert_never(fact)
@@ -167,6 +181,13 @@ def _report(state: State, command: Report, policy: Policy) -> tuple[Fact, ...]:
     if command.outcome.kind == "returned":
         return (Succeeded(command.attempt, command.at_ms, command.outcome),)
     return _fail(state, command.attempt, command.at_ms, command.outcome, policy)
+
+
+def _cancel(state: State, command: Cancel) -> tuple[Fact, ...]:
+    if state.is_over:
+        return ()
+    begun = state.attempt if state.status == "running" else state.attempt - 1
+    return (Failed(begun, command.at_ms, "cancelled"),)
 
 
 def _fail(state: State, attempt: int, at_ms: int, outcome: Outcome, policy: Policy) -> tuple[Fact, ...]:

@@ -11,7 +11,14 @@ OutcomeKind: TypeAlias = Literal["returned", "function_error", "throttled", "sys
 """How an attempt ended. Only *function_error* and *returned* mean that the function ran."""
 
 Ending: TypeAlias = Literal[
-    "succeeded", "retries_exhausted", "expired", "zero_concurrency", "budget_spent", "target_missing", "loop"
+    "succeeded",
+    "retries_exhausted",
+    "expired",
+    "zero_concurrency",
+    "budget_spent",
+    "target_missing",
+    "loop",
+    "cancelled",
 ]
 """Why an invocation is over, in our words; a provider's record says it in its own (`condition`).
 
@@ -21,6 +28,7 @@ Ending: TypeAlias = Literal[
 - *budget_spent*: throttles and system errors used up the provider's own time budget.
 - *target_missing*: the function is gone and the provider does not retry that.
 - *loop*: the chain function -> destination -> function was too deep.
+- *cancelled*: somebody asked for it, before it was over.
 """
 
 Cause: TypeAlias = Literal["raised", "handled", "timed_out", "exited", "response_too_large", "not_serializable"]
@@ -99,7 +107,14 @@ class FunctionDestination:
     reference: str
 
 
-Destination: TypeAlias = KafkaDestination | FunctionDestination
+@dataclass(frozen=True, slots=True)
+class ServiceDestination:
+    """A service outside Kafka, by its provider's address. Nothing delivers there: what should go is a dead letter."""
+
+    address: str
+
+
+Destination: TypeAlias = KafkaDestination | FunctionDestination | ServiceDestination
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +137,7 @@ class Function:
     """At most so many attempts at once; None: no limit of its own; 0: never run."""
     on_success: Destination | None = None
     on_failure: Destination | None = None
-    dead_letter: KafkaDestination | None = None
+    dead_letter: KafkaDestination | ServiceDestination | None = None
     """Gets the event itself, byte for byte (AWS DeadLetterConfig)."""
     records: RecordsKept = "all"
 
@@ -147,4 +162,4 @@ class Ended:
     started_at_ms: int | None
     """When the last attempt began; None if none did."""
     outcome: Outcome | None
-    """How the last attempt ended; None if there was none."""
+    """How the last attempt ended; None if there was none, or if a cancel cut it off."""

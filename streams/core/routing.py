@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streams.core.model import Destination, Function, KafkaDestination
+from streams.core.model import Destination, Function, KafkaDestination, ServiceDestination
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Routes:
     """Gets the record's JSON."""
     dead_letter: bool
     """Whether a dead letter goes to ``dlq``."""
-    dead_letter_queue: KafkaDestination | None
+    dead_letter_queue: KafkaDestination | ServiceDestination | None
     """Gets the event itself."""
 
 

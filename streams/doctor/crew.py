@@ -22,9 +22,9 @@ LOOK_S = 0.1
 """The supervisor looks so often."""
 STOP_S = 25.0
 """A worker that was told to stop is killed after that. It may take `drain_s`, and a last commit."""
-FAILED_STARTS_MAX = 20
-"""So many short lives in a row mean that something is wrong with the set-up."""
-SHORT_LIFE_S = 15.0
+FAILED_STARTS_MAX = 40
+"""So many lives in a row that never came to work mean that something is wrong with the set-up. (A broker that is away
+for minutes ends one every ten seconds.)"""
 LOG_LINES_SHOWN = 25
 _ANSWER = ClientTimeout(total=2.0)
 _EXIT_CONFIGURATION = 2
@@ -52,7 +52,6 @@ class Slot:
     failed_starts: int = 0
     start_at: float = 0.0
     """Not to be started again before (`time.monotonic`)."""
-    started_at: float = 0.0
 
     @property
     def pid(self) -> int | None:
@@ -90,7 +89,6 @@ class Crew:
         slot = self.slots[number]
         slot.is_wanted, slot.is_doomed = True, False
         slot.starts += 1
-        slot.started_at = time.monotonic()
         slot.http_port = free_port()
         slot.log = self.folder / f"worker-{number}.{slot.starts}.log"
         http = {"STREAMS_HTTP": f"127.0.0.1:{slot.http_port}"}
@@ -124,6 +122,15 @@ class Crew:
         """SIGCONT."""
         self._signal(self.slots[number], signal.SIGCONT)
 
+    async def frozen(self, number: int, within_s: float) -> bool:
+        """Wait until this worker has frozen by itself; False when it has not *within_s*. Linux only."""
+        deadline = time.monotonic() + within_s
+        while not _is_frozen(self.slots[number].pid):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(LOOK_S)
+        return True
+
     def _signal(self, slot: Slot, number: signal.Signals) -> None:
         if slot.pid is not None:
             os.kill(slot.pid, number)
@@ -144,14 +151,13 @@ class Crew:
         if not slot.is_doomed:
             self.exits.append(Exit(slot.number, process.exit_code))
             slot.is_doomed = True
-            lived_s = time.monotonic() - slot.started_at
-            slot.failed_starts = slot.failed_starts + 1 if lived_s < SHORT_LIFE_S else 0
+            slot.failed_starts = 0 if _was_ready(slot) else slot.failed_starts + 1
             if process.exit_code == _EXIT_CONFIGURATION or slot.failed_starts > FAILED_STARTS_MAX:
                 raise CrewFailed(f"a worker ended with exit code {process.exit_code}:\n{self.log_end(slot)}")
         if slot.is_wanted and time.monotonic() >= slot.start_at:
             self.start(slot.number)
 
-    async def ready(self, *numbers: int, within_s: float = 60.0) -> None:
+    async def ready(self, *numbers: int, within_s: float = 180.0) -> None:
         """Wait until these workers have partitions and know their state. Raises `CrewFailed`."""
         deadline = time.monotonic() + within_s
         async with ClientSession(timeout=_ANSWER) as session:
@@ -197,6 +203,18 @@ class Crew:
             return ""
         lines = [line for line in slot.log.read_text(errors="replace").splitlines() if not line.startswith(("|", "+"))]
         return "\n".join(lines[-LOG_LINES_SHOWN:])
+
+
+def _was_ready(slot: Slot) -> bool:
+    return slot.log is not None and "Worker ready" in slot.log.read_text(errors="replace")
+
+
+def _is_frozen(pid: int | None) -> bool:
+    """Whether /proc has the state T for it, behind a name that may hold anything."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False
 
 
 async def _is_ready(slot: Slot, session: ClientSession) -> bool:

@@ -7,7 +7,7 @@ memory than one of minutes.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from streams.commands.reading import Reader, Record, partitions_of
 from streams.doctor.executions import Executions
 from streams.doctor.inputs import DELIVERED, codec
 from streams.doctor.load import Sent
+from streams.engine.effects import WORKER_CRASHED
 from streams.laws import Execution, History, Sample, Terminal
 from streams.settings import Settings
 
@@ -31,6 +32,8 @@ class Case(NamedTuple):
     """How often each id came to its destination."""
     committed_ms: Mapping[str, Sequence[int]]
     """When the steps of each id were committed (epoch milliseconds)."""
+    crashed: Set[str]
+    """Those whose dead letter says that they killed their worker."""
 
 
 class Evidence:
@@ -49,6 +52,7 @@ class Evidence:
         self._dead_letters: dict[str, bytes | None] = {}
         self._committed_ms: defaultdict[str, list[int]] = defaultdict(list)
         self._delivered: Counter[str] = Counter()
+        self._crashed: set[str] = set()
         self._judged: set[int] = set()
         """Hashes of the ids that were given out."""
         self.late: list[Terminal] = []
@@ -90,7 +94,9 @@ class Evidence:
         history.delivered = set(map(_delivery, delivered))
         committed_ms = {name: self._committed_ms.pop(name) for name in ids & self._committed_ms.keys()}
         self._judged.update(map(hash, ids))
-        return Case(history, sent, delivered, committed_ms)
+        crashed = ids & self._crashed
+        self._crashed -= crashed
+        return Case(history, sent, delivered, committed_ms, crashed)
 
     def _executions_of(self, ids: Collection[str]) -> Iterator[Execution]:
         for name in ids:
@@ -114,6 +120,8 @@ class Evidence:
         assert record.value is not None
         _, letter = codec().decode(record.value)
         undelivered = letter["reason"] == "DestinationDeliveryFailed"
+        if letter["reason"] == WORKER_CRASHED:
+            self._crashed.add(request_id)
         self._dead_letters[_delivery(request_id) if undelivered else request_id] = letter["value"]
         if letter["accepted_at_ms"] is None:  # it never became an invocation
             self._add_terminal(Terminal(request_id, "dead letter", 0))

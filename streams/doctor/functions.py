@@ -8,10 +8,13 @@ name is the process's. A function does not know which attempt it is, in the clou
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
+import signal
 import time
 import uuid
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,14 +25,24 @@ EXECUTIONS, FAILED = "executions", "failed"
 """Folders in there: the files, and an empty one for each request that has failed once."""
 
 
+DEATHS: dict[str, Callable[[], object]] = {
+    "crash": lambda: ctypes.string_at(0),
+    "exit": lambda: os._exit(3),
+    "use up memory": lambda: os.kill(os.getpid(), signal.SIGKILL),  # as the kernel does then
+}
+"""Ways to take the whole worker along."""
+
+
 async def work(event: Any, context: Any) -> object:
-    """What the event says: ``{"ms": time to take, "do": "succeed" | "fail" | "fail once"}``."""
+    """What the event says: ``{"ms": time to take, "do": "succeed" | "fail" | "fail once" | one of `DEATHS`}``."""
     if isinstance(event, bytes):
         event = json.loads(event)
     request_id, diary = _request_id(context), _diary()
     await diary.write("began", request_id)
     try:
         await asyncio.sleep(event["ms"] / 1000)
+        if event["do"] in DEATHS:
+            DEATHS[event["do"]]()
         fails = event["do"] == "fail" or (event["do"] == "fail once" and _is_first(request_id))
     finally:
         diary.note("ended", request_id)  # also when it is cut short: then its partition is another worker's

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import count
 from random import Random
 from typing import Literal, NamedTuple, TypeAlias
 
 from streams.codec.avro import Codec, load_schemas
+from streams.doctor.functions import DEATHS
 
-Expected: TypeAlias = Literal["success", "failure", "dead letter"]
-"""*dead letter*: it is no invocation."""
+Expected: TypeAlias = Literal["success", "failure", "crash", "dead letter"]
+"""*crash*: a failure whose dead letter says that it killed its worker. *dead letter*: it is no invocation."""
 Headers: TypeAlias = tuple[tuple[str, bytes | None], ...]
 
 AGE_MAX_S = {"aws": 21_600, "fc": 86_400, "functiongraph": 86_400}
@@ -38,6 +40,10 @@ class Input(NamedTuple):
 
 
 Inputs: TypeAlias = Iterator[Input]
+
+
+CULPRIT_ONE_IN = 500
+_ENDINGS: dict[str, Expected] = {"fail": "failure", **dict.fromkeys(DEATHS, "crash")}
 
 
 @cache
@@ -67,13 +73,24 @@ def mixed(name: str, seed: int) -> Inputs:
             yield poison.small(chance, request_id)
 
 
+def culprits(name: str, seed: int) -> Inputs:
+    """One in `CULPRIT_ONE_IN` kills its worker, in every way in turn; the others are its neighbours."""
+    chance, ways = Random(f"{name}/{seed}/inputs"), tuple(DEATHS)
+    for number in count(1):
+        request_id = f"{name}-{seed}-{number}"
+        if number % CULPRIT_ONE_IN == CULPRIT_ONE_IN // 2:
+            yield invocation(chance, request_id, ways[number // CULPRIT_ONE_IN % len(ways)], chance.randrange(50))
+        else:
+            yield invocation(chance, request_id, "succeed", chance.randrange(200))
+
+
 def invocation(chance: Random, request_id: str, do: str, ms: int) -> Input:
     """An invocation of some cloud's function, in some encoding."""
     cloud = chance.choice(("aws", "fc", "functiongraph"))
     function, event = f"work-{cloud}", json.dumps({"do": do, "ms": ms}).encode()
     encode = chance.choices(_ENCODINGS, weights=(7, 1, 1, 1))[0]
     value, headers = encode(function, request_id, event)
-    return Input(request_id, request_id.encode(), value, headers, cloud, "failure" if do == "fail" else "success")
+    return Input(request_id, request_id.encode(), value, headers, cloud, _ENDINGS.get(do, "success"))
 
 
 def _raw(function: str, request_id: str, event: bytes) -> tuple[bytes, Headers]:

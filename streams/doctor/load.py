@@ -67,7 +67,7 @@ class Load:
             enable_idempotence=True,
             linger_ms=5,
             max_request_size=RECORD_BYTES_MAX,
-            request_timeout_ms=120_000,  # a broker that is away is waited for
+            request_timeout_ms=600_000,  # a broker that is away is waited for
         )
 
     async def __aenter__(self) -> Self:

@@ -27,6 +27,7 @@ HEAD = [
     "lost",
     "duplicate outcomes",
     "time to resume",
+    "first outcome",
     "verdict",
 ]
 
@@ -68,7 +69,8 @@ class Report(NamedTuple):
 
 def table(report: Report) -> str:
     """The results, a row each."""
-    return columns([HEAD, *map(_row, report.results)])
+    notes = [f"{result.scenario}: {result.notes}" for result in report.results if result.notes]
+    return "\n".join((columns([HEAD, *map(_row, report.results)]), *notes))
 
 
 def _row(result: Result) -> list[str]:
@@ -82,9 +84,14 @@ def _row(result: Result) -> list[str]:
         str(figures.extra_executions),
         str(figures.lost),
         str(figures.duplicate_outcomes),
-        f"{result.resume_s:.1f} s" if result.resume_s is not None else "",
+        _seconds(result.resume_s),
+        _seconds(result.first_outcome_s),
         "BROKEN" if figures.violations else "ok",
     ]
+
+
+def _seconds(value: float | None) -> str:
+    return f"{value:.1f} s" if value is not None else ""
 
 
 def violations(report: Report) -> str:
@@ -122,7 +129,9 @@ def json_line(result: Result, options: Options, kafka: str | None) -> str:
         "lost": figures.lost,
         "duplicate_outcomes": figures.duplicate_outcomes,
         "time_to_resume_s": result.resume_s,
+        "first_outcome_s": result.first_outcome_s,
         "took_s": round(result.took_s, 1),
+        "notes": result.notes,
         "verdict": "broken" if figures.violations else "ok",
         "violations": [violation._asdict() for violation in figures.violations[:VIOLATIONS_IN_JSON]],
         "versions": versions(kafka),

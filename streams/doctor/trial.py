@@ -122,6 +122,10 @@ class Trial:
         self.proxies: list[Proxy] = []
         self.kills = 0
         """Times that a worker was interrupted while it may have been running functions."""
+        self.first_outcome_s: float | None = None
+        """The longest that a broker was back before there was a new outcome."""
+        self.notes = ""
+        """What else was measured."""
         self._ended: set[str] = set()
 
     def struck(self, workers: int = 1) -> None:
@@ -171,8 +175,12 @@ class Result(NamedTuple):
     """Exit codes of workers that ended by themselves."""
     resume_s: float | None
     """The longest that a partition was silent after a fault."""
+    first_outcome_s: float | None
+    """The longest that a broker was back before there was a new outcome; None if none was away."""
     took_s: float
     unacknowledged: int
+    notes: str = ""
+    """What else was measured."""
 
 
 async def hold(scenario: Scenario, size: Size, seed: int, place: Place, bar: Bar) -> Result:
@@ -198,8 +206,10 @@ async def hold(scenario: Scenario, size: Size, seed: int, place: Place, bar: Bar
         trial.kills,
         [exit_.code for exit_ in trial.crew.exits],
         trial.watch.worst_silence_s(),
+        trial.first_outcome_s,
         time.monotonic() - began,
         trial.load.unacknowledged,
+        trial.notes,
     )
 
 

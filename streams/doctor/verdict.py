@@ -71,9 +71,11 @@ def _extra(case: Case) -> int:
 
 def _endings(case: Case) -> Iterator[Violation]:
     for terminal in case.history.terminals:
-        expected = case.sent[terminal.request_id].expected
-        if terminal.ending != expected:
-            yield Violation("endings", terminal.request_id, f"ended as {terminal.ending}, not as {expected}")
+        expected, ending = case.sent[terminal.request_id].expected, str(terminal.ending)
+        if expected == "crash" and terminal.request_id in case.crashed:
+            ending = expected
+        if ending != expected:
+            yield Violation("endings", terminal.request_id, f"ended as {ending}, not as {expected}")
 
 
 def _delivery(case: Case) -> Iterator[Violation]:

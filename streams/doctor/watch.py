@@ -11,7 +11,7 @@ from streams.cluster import Topic
 from streams.commands.reading import Reader, Record, partitions_of
 from streams.settings import Settings
 
-STALLED_S = 90.0
+STALLED_S = 180.0
 """What has not ended when nothing has ended for so long is lost."""
 
 
@@ -35,6 +35,8 @@ class Watch:
     def __init__(self, settings: Settings, existing: dict[str, Topic], progress: Callable[[int], None]) -> None:
         self.ended: set[str] = set()
         """Request ids with an outcome."""
+        self.latest_ms = 0
+        """When the latest of them was written (epoch milliseconds)."""
         self.silences: list[Silence] = []
         self._settings = settings
         self._partitions = partitions_of((*settings.topics.records, settings.topics.dlq), existing)
@@ -43,6 +45,8 @@ class Watch:
         self._moved_at = time.monotonic()
         self._moved = asyncio.Event()
         self._unbroken: list[Silence] = []
+        self._heard: set[int] = set()
+        """Partitions that have had an outcome."""
 
     def struck(self) -> None:
         """Something was broken just now."""
@@ -68,6 +72,8 @@ class Watch:
         now, before = time.monotonic(), len(self.ended)
         for record in records:
             self.ended.add((record.key or b"").decode(errors="replace"))
+            self._heard.add(record.partition)
+            self.latest_ms = max(self.latest_ms, record.timestamp)
             for silence in self._unbroken:
                 silence.broken.setdefault(record.partition, now)
         self._unbroken = [silence for silence in self._unbroken if len(silence.broken) < self._numbers]
@@ -76,8 +82,23 @@ class Watch:
             self._progress(len(self.ended) - before)
         self._moved.set()
 
+    async def until(self, condition: Callable[[], bool], within_s: float) -> bool:
+        """Wait until what was seen makes *condition* true; False when it has not *within_s*."""
+        deadline = time.monotonic() + within_s
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            self._moved.clear()
+            await self._moved.wait()
+        return True
+
+    async def everywhere(self, within_s: float) -> bool:
+        """Wait until every partition has had an outcome, ever; False when one has not *within_s*."""
+        return await self.until(lambda: len(self._heard) == self._numbers, within_s)
+
     async def all_ended(self, expected: Callable[[], Iterable[str]]) -> bool:
         """Wait until all that is *expected* has ended; False when nothing more seems to come."""
+        self._moved_at = time.monotonic()  # there may have been no broker until now
         while not self.ended.issuperset(expected()):
             if time.monotonic() - self._moved_at > STALLED_S:
                 return False

@@ -6,14 +6,19 @@ partition's next owner starts it again from there.
 
 **Suspects.** An event that kills the worker (a crash of the interpreter, `os._exit`, the memory limit) would be
 delivered again and kill the next worker, for ever. So what may have been under way when a worker died is written to the
-table *before* it is started again, and whatever is found there after the next death is a suspect:
+table *before* it is started again, and whatever is found there after the next death is a suspect. Each further death
+leaves fewer of them, until one is alone with it:
 
 | suspicion | what is known | how it runs |
 |---|---|---|
 | 0 | journaled because it took long | as usual |
 | 1 | it may have been under way when a worker died | written down first, then as usual |
-| 2 | it was under way at a second death | written down first, then alone: nothing else is started meanwhile |
+| 2 | it was under way at a second death | written down first, with few other suspects at a time |
+| 3 | it was one of those few at a third | written down first, then alone: nothing else is started meanwhile |
 | beyond | the worker died while it ran alone | not run: the attempt failed, `WorkerCrashed` |
+
+Alone at once would need fewer deaths; but a worker that dies with thousands under way, through no fault of theirs,
+would run them one by one, and the next death would hit an innocent one alone.
 
 An entry that is found raises the suspicion by one, so a worker that lets go of a partition in good order writes one
 less. A failed attempt counts as the provider's policy says; the invocation's next one runs alone at once.
@@ -25,7 +30,6 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from streams.codec.errors import InputRejected
@@ -45,10 +49,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ALONE_S = 10.0
-"""A suspect runs alone at most so long; what has not killed the worker by then may share it."""
+TURN_S = 10.0
+"""A suspect's turn lasts at most so long; what has not killed the worker by then may share it with others."""
 
-_LONG, _MAYBE, _ALONE = 0, 1, 2
+_LONG, _MAYBE, _FEW, _ALONE = 0, 1, 2, 3
+AT_ONCE = {_ALONE: 1, _FEW: 32}
+"""So many suspects run at the same time, by suspicion."""
 
 
 class Careful:
@@ -56,8 +62,10 @@ class Careful:
 
     def __init__(self, processor: Processor) -> None:
         self._processor = processor
-        self._suspects: deque[tuple[Work, object]] = deque()
-        self._alone: Work | None = None
+        self._suspects: dict[int, deque[tuple[Work, object]]] = {suspicion: deque() for suspicion in AT_ONCE}
+        """Those that wait for their turn, by suspicion; the most suspicious first."""
+        self._turns: dict[Work, int] = {}
+        """Whose turn it is, and their suspicion."""
         self._held: list[tuple[Work, object]] = []
         self._quiet = asyncio.Event()
 
@@ -65,11 +73,27 @@ class Careful:
 
     def holds_back(self, work: Work, event: object) -> bool:
         """Whether *work* waits because a suspect runs alone; it goes on by itself afterwards."""
-        if self._alone is None or _suspicion(work) >= _ALONE:
+        if not self._is_one_alone or _suspicion(work) >= _ALONE:
             return False
         self._held.append((work, event))
         work.partition.held.add(work.key)
         return True
+
+    def take_held(self, partition: Partition, key: bytes) -> Work | None:
+        """The invocation that waits because a suspect runs alone: it is not to go on. None: it does not wait."""
+        if key not in partition.held:
+            return None
+        partition.held.discard(key)
+        [work] = [work for work, _ in self._held if work.partition is partition and work.key == key]
+        self._held = [entry for entry in self._held if entry[0] is not work]
+        return work
+
+    def cut_off(self, work: Work) -> None:
+        """The attempt of *work* is not to go on, or not to start if it waits for its turn."""
+        for suspects in self._suspects.values():
+            for suspect in [suspect for suspect in suspects if suspect[0] is work]:
+                suspects.remove(suspect)
+        self.ended(work)
 
     def starts(self, work: Work, event: object) -> bool:
         """Start the attempt of *work* here if it needs care; False: it does not."""
@@ -78,12 +102,14 @@ class Careful:
             if work.journaled:
                 self._write(work, work.suspicion)  # its next owner must know that it was under way
             return False
-        self._write(work, _MAYBE)  # also a suspect, until its turn comes: it is only one of those that may have done it
-        if work.suspicion >= _ALONE:
-            self._suspects.append((work, event))
-            self._next_suspect()
+        if work.suspicion == _MAYBE:
+            self._write(work, _MAYBE)
+            work.task = work.partition.spawn(self._run_written(work, event))
         else:
-            work.partition.spawn(self._run_written(work, event))
+            suspicion = min(work.suspicion, _ALONE)
+            self._write(work, suspicion - 1)  # until its turn comes it has nothing to do with a death
+            self._suspects[suspicion].append((work, event))
+            self._next_suspects()
         return True
 
     async def _run_written(self, work: Work, event: object) -> None:
@@ -103,49 +129,60 @@ class Careful:
             work.state = waiting
             self._processor.go_on(work, event, now_ms)
 
-    # -- running alone -------------------------------------------------------------------------------------------
+    # -- suspects ------------------------------------------------------------------------------------------------
 
-    def _next_suspect(self) -> None:
-        """Run the next suspect if none runs; with none left, go on with what was held back."""
-        while self._alone is None and self._suspects:
-            work, event = self._suspects.popleft()
-            if not work.partition.closed:
-                self._alone = work
-                task = work.partition.spawn(self._run_alone(work, event))
-                task.add_done_callback(partial(self._done_alone, work))
-        if self._alone is None:
+    @property
+    def _is_one_alone(self) -> bool:
+        return _ALONE in self._turns.values()
+
+    @property
+    def _waiting(self) -> int:
+        return sum(not work.partition.closed for suspects in self._suspects.values() for work, _ in suspects)
+
+    def _next_suspects(self) -> None:
+        """Give their turns to as many suspects as may run; when none is alone, go on with what was held back."""
+        for suspicion, suspects in self._suspects.items():
+            while suspects and not self._is_one_alone and self._has_room(suspicion):
+                work, event = suspects.popleft()
+                if not work.partition.closed:
+                    self._turns[work] = suspicion
+                    work.task = work.partition.spawn(self._run_suspect(work, event, suspicion))
+                    work.task.add_done_callback(lambda _, work=work: self._over(work))  # type: ignore[misc]  # a default
+        if not self._is_one_alone:
             held, self._held = self._held, []
             for work, event in held:
                 if not work.partition.closed:
                     work.partition.held.discard(work.key)
                     self._processor.go_on(work, event, work.partition.owner.now_ms())
 
-    async def _run_alone(self, work: Work, event: object) -> None:
-        owner = work.partition.owner
-        self._quiet.clear()
-        if owner.under_way() > len(self._suspects) + 1:
-            with_others = asyncio.wait_for(self._quiet.wait(), ALONE_S)
-            try:
-                await with_others
-            except TimeoutError:
-                log.warning("a suspect starts although other attempts are still under way")
-        self._write(work, _ALONE)
-        await owner.written(work.partition)
-        asyncio.get_running_loop().call_later(ALONE_S, self._not_alone, work)
+    def _has_room(self, suspicion: int) -> bool:
+        return sum(turn == suspicion for turn in self._turns.values()) < AT_ONCE[suspicion]
+
+    async def _run_suspect(self, work: Work, event: object, suspicion: int) -> None:
+        if suspicion == _ALONE:
+            await self._others_ended(work)
+        self._write(work, suspicion)
+        await work.partition.owner.written(work.partition)
+        asyncio.get_running_loop().call_later(TURN_S, self._over, work)
         await self._run(work, event)
 
-    def _done_alone(self, work: Work, task: asyncio.Task[None]) -> None:
-        self._not_alone(work)
+    async def _others_ended(self, work: Work) -> None:
+        """Wait until nothing but *work* is under way, at most `TURN_S`."""
+        self._quiet.clear()
+        if work.partition.owner.under_way() > self._waiting + 1:
+            try:
+                await asyncio.wait_for(self._quiet.wait(), TURN_S)
+            except TimeoutError:
+                log.warning("a suspect starts although other attempts are still under way")
 
-    def _not_alone(self, work: Work) -> None:
-        """*work* has ended, or has run long enough."""
-        if self._alone is work:
-            self._alone = None
-            self._next_suspect()
+    def _over(self, work: Work) -> None:
+        """The turn of *work* is over: it has ended, or has run long enough."""
+        if self._turns.pop(work, None) is not None:
+            self._next_suspects()
 
     def ended(self, work: Work) -> None:
         """An attempt ended; a suspect may be waiting for quiet."""
-        if self._alone is not None and work.partition.owner.under_way() <= len(self._suspects) + 1:
+        if self._is_one_alone and work.partition.owner.under_way() <= self._waiting + 1:
             self._quiet.set()
 
     # -- the journal ---------------------------------------------------------------------------------------------
@@ -184,7 +221,7 @@ class Careful:
 
     def rearm(self, partition: Partition) -> None:
         """Start again what was under way when the partition's last owner let go of it, or died."""
-        for key, entry in list(partition.requests.open.items()):
+        for key, entry in list(partition.requests.journaled.items()):
             if is_journal(entry):
                 journal = read_journal(entry)
                 try:

@@ -52,7 +52,7 @@ class _Taken(NamedTuple):
     puts: int
     mark: str | None
     finished: int
-    finished_bytes: int
+    effects_bytes: int
 
 
 class Committer:
@@ -165,7 +165,7 @@ class Committer:
         for take in taken:
             take.partition.stable.update(take.positions)
             take.partition.puts_committed = take.puts
-            take.partition.committed(take.finished, take.finished_bytes)
+            take.partition.committed(take.finished, take.effects_bytes)
 
     def _put_back(self, taken: list[_Taken], error: Exception) -> None:
         """Nothing of it is visible: effects return to the head of their partition's outputs, in order."""

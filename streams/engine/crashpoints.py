@@ -1,7 +1,8 @@
 """Places where a worker can be told to die, so that tests and `streams doctor` hit every window between two steps.
 
 ``STREAMS_CRASH_AT=mid-transaction:3`` kills this process (SIGKILL: nothing is flushed, closed or said) when it passes
-that point for the third time. It is read once, at import; without it a passage costs one comparison.
+that point for the third time. ``mid-transaction:3:STOP`` freezes it there instead (SIGSTOP), so that something else can
+be broken at that moment. It is read once, at import; without it a passage costs one comparison.
 
 | point | where |
 |---|---|
@@ -37,8 +38,9 @@ POINTS = (
 
 VARIABLE = "STREAMS_CRASH_AT"
 
-_POINT, _, _passage = os.environ.get(VARIABLE, "").partition(":")
+_POINT, _passage, _signal, *_ = (*os.environ.get(VARIABLE, "").split(":"), "", "")
 _left = int(_passage or 1)
+_SIGNAL = signal.Signals[f"SIG{_signal or 'KILL'}"]
 
 
 def reach(point: str) -> None:
@@ -57,4 +59,4 @@ def _pass() -> None:
     global _left
     _left -= 1
     if _left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), _SIGNAL)

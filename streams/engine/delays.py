@@ -19,6 +19,9 @@ from streams.engine.partition import Batch, Partition, SourceRecord
 
 Deliver: TypeAlias = Callable[[Batch], Awaitable[None]]
 
+_RECORD_BYTES = 2500
+"""What a retry record takes in memory besides its event (measured): it has a dozen headers."""
+
 
 class TierQueue:
     """The waiting records of one tier of one partition number."""
@@ -48,6 +51,10 @@ class TierQueue:
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def of(self, key: bytes) -> list[SourceRecord]:
+        """Those that belong to request *key*."""
+        return [record for record in self._held if record.key == key]
 
     async def add(self, records: Sequence[SourceRecord], end: int) -> None:
         """Hold *records*, which were read up to offset *end*; deliver what is due."""
@@ -109,7 +116,7 @@ class TierQueue:
 
 
 def _size(record: SourceRecord) -> int:
-    return len(record.value) if record.value is not None else 0
+    return _RECORD_BYTES + (len(record.value) if record.value is not None else 0)
 
 
 def _wake_at_ms(record: SourceRecord) -> int:

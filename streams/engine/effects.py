@@ -21,7 +21,7 @@ from streams.codec.retry import Origin, retry_headers
 from streams.codec.state import pack
 from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, RetryScheduled, Succeeded
 from streams.core.lifecycle import State
-from streams.core.model import Destination, Ended, Function, FunctionDestination, KafkaDestination
+from streams.core.model import Destination, Ended, Function, FunctionDestination, KafkaDestination, ServiceDestination
 from streams.core.tiers import wake_at_ms
 from streams.engine.partition import Partition
 from streams.engine.transaction import Headers
@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 WORKER_CRASHED = "WorkerCrashed"
 """Error type of an attempt that killed its worker (`careful`), and reason of its dead letter."""
+
+CANCELLED = "Cancelled"
+"""Reason of the dead letter of a cancelled invocation, whatever its provider calls that."""
 
 RECORD_OVERHEAD_BYTES = 4096
 """Room for a record's key, headers and framing under its topic's size limit."""
@@ -69,8 +72,11 @@ class Effects:
 
     # -- invocations ---------------------------------------------------------------------------------------------
 
-    def settle(self, work: Work, now_ms: int) -> None:
-        """Write down where the invocation stands now: over, or waiting for its next attempt."""
+    def settle(self, work: Work, now_ms: int, record_to_come: bool = False) -> None:
+        """Write down where the invocation stands now: over, or waiting for its next attempt.
+
+        *record_to_come*: it was cancelled, and its record in a retry tier has not come yet.
+        """
         partition, state, function = work.partition, work.state, work.prepared.function
         assert state is not None
         if state.is_over:
@@ -79,7 +85,7 @@ class Effects:
             tier, wake_ms = wake_at_ms(now_ms, state.due_at_ms, self.time_scale)
             headers = retry_headers(work.invocation, state, function.resource, function.qualifier, wake_ms, work.origin)
             partition.emit(self.topics.name(tier.topic), work.key, work.invocation.event, headers)
-        partition.put(work.key, pack(state), state.is_over)
+        partition.put(work.key, pack(state, record_to_come), state.is_over and not record_to_come)
         self.facts(work)
         if work.journaled:
             partition.owner.changed(partition)
@@ -88,12 +94,13 @@ class Effects:
 
     def facts(self, work: Work) -> None:
         """Write what has happened to *work* since the last time."""
-        function, invocation = work.prepared.function, work.invocation
+        function, invocation, facts = work.prepared.function, work.invocation, work.facts
+        offset = work.record.offset if facts and isinstance(facts[0], Accepted) else None
         value = self._encode_facts(
-            invocation.request_id, function.resource, function.provider, invocation.traceparent, work.facts
+            invocation.request_id, function.resource, function.provider, invocation.traceparent, offset, facts
         )
         work.partition.emit(self.topics.facts, work.key, value)
-        for fact in work.facts:
+        for fact in facts:
             self.counters[_COUNTED[type(fact)], function.provider] += 1
         work.facts = []
 
@@ -121,13 +128,13 @@ class Effects:
         condition = prepared.provider.condition(ended)
         if routes.record_topic is not None:
             self._write(work, ended, self.topics.name(routes.record_topic), encode(record), condition)
-        if routes.destination is not None:
+        is_sent = ended.ending != "cancelled" or prepared.provider.cancelled_is_sent
+        if routes.destination is not None and is_sent:
             self._send(work, ended, routes.destination, prepared.provider.document(record), condition)
-        if routes.dead_letter_queue is not None:
+        if routes.dead_letter_queue is not None and is_sent:
             self._send_to_queue(work, ended, routes.dead_letter_queue)
         if routes.dead_letter:
-            crashed = state.last is not None and state.last.error_type == WORKER_CRASHED
-            self._dead_letter(work, ended, WORKER_CRASHED if crashed else condition or ended.ending)
+            self._dead_letter(work, ended, _reason(ended) or condition or ended.ending)
 
     def _write(self, work: Work, ended: Ended, topic: str, value: bytes, condition: str) -> None:
         """Write the record to a topic of ours."""
@@ -150,11 +157,20 @@ class Effects:
                 if work.invocation.traceparent is not None:
                     link.append(("traceparent", work.invocation.traceparent.encode()))
                 work.partition.emit(self.topics.invocations, work.key, document, link)
+            case ServiceDestination():
+                self._undeliverable(work, ended, destination)
             case _:
                 assert_never(destination)
 
-    def _send_to_queue(self, work: Work, ended: Ended, queue: KafkaDestination) -> None:
+    def _undeliverable(self, work: Work, ended: Ended, destination: ServiceDestination) -> None:
+        fault = f"This version delivers to Kafka topics and functions, and not to {destination.address}."
+        self._dead_letter(work, ended, "DestinationDeliveryFailed", fault)
+
+    def _send_to_queue(self, work: Work, ended: Ended, queue: KafkaDestination | ServiceDestination) -> None:
         """Send the event itself, with AWS's message attributes as headers."""
+        if isinstance(queue, ServiceDestination):
+            self._undeliverable(work, ended, queue)
+            return
         reason = work.prepared.provider.dead_letter_reason(ended)
         headers: Headers = [("RequestID", ended.request_id.encode()), ("ErrorMessage", reason.error_message.encode())]
         if reason.error_code is not None:
@@ -247,6 +263,14 @@ class Effects:
             return record
         log.error("the value of %s-%d/%d is too large for a dead letter", record.topic, record.partition, record.offset)
         return Origin.of(record)
+
+
+def _reason(ended: Ended) -> str:
+    """Why *ended* is a dead letter, if that is for us to say rather than for its provider."""
+    if ended.ending == "cancelled":
+        return CANCELLED
+    crashed = ended.outcome is not None and ended.outcome.error_type == WORKER_CRASHED
+    return WORKER_CRASHED if crashed else ""
 
 
 def _record_headers(function: Function, condition: str, ended: Ended, invocation: Invocation) -> Headers:

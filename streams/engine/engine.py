@@ -18,16 +18,16 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
-from streams.codec.journal import is_journal
 from streams.engine.commits import Committer
 from streams.engine.crashpoints import reach
 from streams.engine.delays import Deliver, TierQueue
-from streams.engine.partition import Partition, is_idle, is_landed
+from streams.engine.partition import Partition, SourceRecord, is_idle, is_landed
 from streams.engine.recovery import StateReader
 from streams.engine.transaction import Member, Position, TransactionalProducer
 from streams.settings import Settings
@@ -43,8 +43,9 @@ REVOKE_DRAIN_S = 3.0
 group waits with us, so not for long, and not for long attempts, which are in the journal."""
 REVOKE_FLUSH_S = 3.0
 """A revocation waits so long for the last commit."""
-TRANSACTION_TIMEOUT_MS = 30_000
-"""A longer transaction is aborted by the broker and its worker exits. A dead worker's is fenced sooner."""
+TRANSACTION_TIMEOUT_MS = 300_000
+"""A longer transaction is aborted by the broker and its worker exits: so it outlives a broker that is away for minutes.
+A dead worker's is fenced by whoever takes its name or its partitions; only when nobody does, readers wait so long."""
 CLEAN = "~"
 """Ends the metadata of offsets that were committed by a worker letting go in good order."""
 
@@ -78,7 +79,7 @@ class Engine:
     ) -> None:
         self.settings = settings
         self.topics = settings.topics
-        self.sources = (self.topics.invocations, *self.topics.tiers)
+        self.sources = (self.topics.invocations, self.topics.commands, *self.topics.tiers)
         self.die = die
         self.era = 0
         self.partitions: dict[int, Partition] = {}
@@ -91,6 +92,10 @@ class Engine:
         """Called after every acquisition, with the partitions that are new."""
         self.on_letting_go: list[Callable[[Partition], None]] = []
         """Called for every partition before it may be given up in good order."""
+        self.has_drained = False
+        """The last commit is under way: what it lets begin would begin a second time at the next owner."""
+        self.is_draining = False
+        """Told to stop: nothing is acquired any more, nothing more is read."""
         name = settings.worker_name or self.token
         # ':' cannot be part of a consumer group made from a topic prefix, so no other application's ids match it
         self.transactional_id_prefix = f"{self.topics.app_id}:"
@@ -113,7 +118,10 @@ class Engine:
 
     async def start(self) -> None:
         """Fence whoever held our name before, and begin to commit."""
-        await self.producer.start((*self.sources, self.topics.changelog, *self.output_topics))
+        try:
+            await self.producer.start((*self.sources, self.topics.changelog, *self.output_topics))
+        except (TimeoutError, KafkaError) as error:
+            self.die(f"the broker is away, or in trouble: {error}")
         self.background(self.committer.run())
         self.background(self._forget_ended())
 
@@ -124,9 +132,11 @@ class Engine:
 
     async def drain(self) -> None:
         """Graceful stop: accept nothing more, let running functions end (bounded), commit, let go."""
+        self.is_draining = True  # an acquisition may be under way; what it would start could not end in good order
         self.era += 1
         await self._drained(is_idle, self.settings.drain_s)
         reach("during-drain")
+        self.has_drained = True
         await self.release()
 
     async def _drained(self, condition: Callable[[Iterable[Partition]], bool], within_s: float) -> None:
@@ -202,6 +212,12 @@ class Engine:
             await self.committer.flush(1.0)
             if partition.puts_committed < puts:  # the gate is closed: a rebalance is under way
                 await asyncio.sleep(0.05)
+        if self.has_drained:
+            await asyncio.get_running_loop().create_future()  # until the process ends
+
+    def held(self, partition: Partition, key: bytes) -> Sequence[SourceRecord]:
+        queues = (self.queues[source] for source in partition.tiers if source in self.queues)
+        return [record for queue in queues for record in queue.of(key)]
 
     def has_lag(self) -> bool:
         """Whether something that should be processed is not: accepted and unfinished, or fetched and not accepted."""
@@ -228,10 +244,12 @@ class Engine:
     async def acquire(self, generation: int, assigned: Iterable[TopicPartition], deliver: Deliver) -> bool:
         """Take over the partition numbers of *assigned* and let go of all others.
 
-        False when *generation* was over before that was done: the next one is on its way.
+        False when *generation* was over before that was done: the next one is on its way. Or we are told to stop.
         """
         started = time.monotonic()
         async with self.committer.lock:
+            if self.is_draining:
+                return False
             self.committer.member = None
             self.era += 1
             wanted = {number for topic, number in assigned if topic in self.sources}
@@ -243,13 +261,13 @@ class Engine:
             new = [self._new_partition(number) for number in sorted(wanted - self.partitions.keys())]
             read = await self._recover(new, stable) if new else 0
             member = self.consumer.member()
-            if member is None or member.generation != generation:
-                log.info("generation %d was over before it was acquired", generation)
+            if self.is_draining or member is None or member.generation != generation:
+                log.info("generation %d was over before it was acquired, or we are told to stop", generation)
                 for partition in new:
                     partition.drop()
                 return False
             self._own(new, member, deliver)
-        if not await self._claim() or self.consumer.member() != member:
+        if not await self._claim() or self.is_draining or self.consumer.member() != member:
             return False  # what is new stays so until the next acquisition
         reach("after-claim")
         fresh, self._fresh = [partition for partition in self._fresh if not partition.closed], []
@@ -280,7 +298,7 @@ class Engine:
                 partition, source, self.settings.hold_max, self.settings.hold_bytes_max, deliver, self.tier_full
             )
             for partition in self.partitions.values()
-            for source in partition.sources[1:]
+            for source in partition.tiers
         }
         self.committer.member = member
 
@@ -335,18 +353,20 @@ class Engine:
                     partition.last_at_start[source] = last
                 if any(_is_unclean(stable[source]) for source in partition.sources):
                     self._be_careful(partition)
-            tables: dict[TopicPartition, dict[bytes, bytes]] = {partition.changelog: {} for partition in new}
-            count = await reader.read(tables, self._fence_stuck)
-        for partition in new:
-            partition.requests.restore(tables[partition.changelog], partition.last_at_start)
-            partition.known = len(partition.requests)
+            owned = {partition.changelog: partition for partition in new}
+            count = 0
+            async for changelog, table, read in reader.tables(list(owned), self._fence_stuck):
+                partition = owned[changelog]
+                partition.requests.restore(table, partition.last_at_start)
+                partition.known = len(partition.requests)
+                count += read
         return count
 
 
 def _check_waiting(partition: Partition) -> None:
     """Every invocation that waits for a retry has its record in a tier; say so if some have not."""
-    waiting = sum(not is_journal(entry) for entry in partition.requests.open.values())
-    records = sum(partition.last_at_start[tier] - partition.accepted[tier] for tier in partition.sources[1:])
+    waiting = len(partition.requests.waiting)
+    records = sum(partition.last_at_start[tier] - partition.accepted[tier] for tier in partition.tiers)
     if waiting > records:
         log.error(
             "partition %d: %d invocations wait for a retry, but the retry topics hold %d records; was their retention "

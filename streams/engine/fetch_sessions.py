@@ -6,7 +6,7 @@ requests small. aiokafka's fetcher goes on seeing its own full request and answe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka.client import ConnectionGroup
@@ -32,15 +32,20 @@ class _SessionFetch(Request[FetchRequest_v11]):
 class _Session:
     """The state of one broker's fetch session. Epoch 0 asks for a new one."""
 
-    __slots__ = ("epoch", "id", "wanted")
+    __slots__ = ("_bytes_max", "epoch", "id", "wanted")
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_max: Mapping[str, int]) -> None:
+        self._bytes_max = bytes_max
         self.id = 0
         self.epoch = 0
         self.wanted: dict[tuple[str, int], tuple[int, int]] = {}
 
     def next_request(self, full: Any) -> tuple[_SessionFetch, dict[tuple[str, int], tuple[int, int]]]:
-        wanted = {(topic, number): (offset, size) for topic, ps in full.topics for number, offset, size in ps}
+        wanted = {
+            (topic, number): (offset, self._bytes_max.get(topic, size))
+            for topic, partitions in full.topics
+            for number, offset, size in partitions
+        }
         known = self.wanted if self.epoch else {}
         changed = _by_topic(
             (topic, (number, -1, offset, -1, size))
@@ -51,8 +56,11 @@ class _Session:
         return _SessionFetch(full, self.id, self.epoch, changed, forgotten), wanted
 
 
-def install(consumer: Any) -> None:
-    """Make the fetches of one started AIOKafkaConsumer incremental."""
+def install(consumer: Any, bytes_max: Mapping[str, int]) -> None:
+    """Make the fetches of one started AIOKafkaConsumer incremental.
+
+    *bytes_max* says how much to fetch at once of a partition of these topics, instead of aiokafka's one limit for all.
+    """
     client = consumer._client
     send = client.send
     sessions: dict[int, _Session] = {}
@@ -60,7 +68,7 @@ def install(consumer: Any) -> None:
     async def send_in_session(node: int, request: Any, *, group: Any = ConnectionGroup.DEFAULT) -> Any:
         if type(request) is not FetchRequest:
             return await send(node, request, group=group)
-        session = sessions.setdefault(node, _Session())
+        session = sessions.setdefault(node, _Session(bytes_max))
         fetch, wanted = session.next_request(request)
         epoch, session.epoch = session.epoch, 0  # a failure or a cancellation makes the next fetch a full one
         response = await send(node, fetch, group=group)

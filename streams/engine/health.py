@@ -92,7 +92,7 @@ class Health:
         yield events
         partitions = list(self._engine.partitions.values())
         yield _gauge("partitions", "Partitions owned.", [len(partitions)])
-        yield _gauge("waiting", "Invocations waiting.", (len(p.requests.open) for p in partitions))
+        yield _gauge("waiting", "Invocations waiting.", (p.requests.open_count for p in partitions))
         yield _gauge("running", "Attempts under way.", (len(p.running) for p in partitions))
         yield _gauge("ended", "Ended invocations that are remembered.", (len(p.requests.ended) for p in partitions))
         yield _gauge("drift", "Known less waiting, running and ended; 0 is right.", (p.drift() for p in partitions))

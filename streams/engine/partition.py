@@ -70,6 +70,9 @@ class Owner(Protocol):
     def task_failed(self, error: BaseException) -> None:
         """A task of a partition raised; nothing may be acknowledged after that."""
 
+    def held(self, partition: Partition, key: bytes) -> Sequence[SourceRecord]:
+        """Records of request *key* that wait in the retry tiers of *partition*, as far as they are in memory."""
+
 
 class Running(Protocol):
     """An attempt under way."""
@@ -90,9 +93,11 @@ class Partition:
         in_flight_max: int,
         in_flight_bytes_max: int = 1 << 62,
     ) -> None:
+        """*sources* are the topics `invocations` and `commands`, then the retry tiers."""
         self.owner = owner
         self.number = number
         self.sources = tuple(TopicPartition(topic, number) for topic in sources)
+        self.tiers = self.sources[2:]
         self.changelog = TopicPartition(changelog, number)
         self.in_flight_max = in_flight_max
         self.in_flight_bytes_max = in_flight_bytes_max
@@ -113,6 +118,7 @@ class Partition:
         self.uncommitted_count = 0
         """Records finished and not yet committed: their effects are still in memory."""
         self.uncommitted_bytes = 0
+        """Bytes of effects: a record may leave several times what it came with."""
         self.running: dict[bytes, Running] = {}
         """Attempts under way by request id, the oldest first."""
         self.careful_until: dict[TopicPartition, int] = {}
@@ -142,16 +148,19 @@ class Partition:
         if target is None:
             target = self._own[topic] = TopicPartition(topic, self.number)
         self.outputs[target].append((key, value, headers))
+        self.uncommitted_bytes += len(value) if value is not None else 0
 
     def emit_to(self, target: TopicPartition, key: bytes | None, value: bytes, headers: Headers) -> None:
         """Write a record to any partition (of a topic that is not ours)."""
         self.outputs[target].append((key, value, headers))
+        self.uncommitted_bytes += len(value)
 
     def put(self, key: bytes, packed: bytes, over: bool) -> None:
         """Set the state of request *key*; *over*: its invocation has ended."""
         self.puts += 1
         self.requests.put(key, packed, over)
         self.outputs[self.changelog].append((key, packed, _NO_HEADERS))
+        self.uncommitted_bytes += len(packed)
 
     def forget_ended(self, ended_before_ms: int, ended_max: int) -> None:
         """Forget finished requests that are old, or too many."""
@@ -164,7 +173,7 @@ class Partition:
 
     def drift(self) -> int:
         """Known less waiting, running and ended: 0, or something was lost or made up."""
-        started = sum(key not in self.requests.open for key in (*self.running, *self.held))
+        started = sum(not self.requests.is_open(key) for key in (*self.running, *self.held))
         return self.known - started - len(self.requests)
 
     def is_busy(self, key: bytes) -> bool:
@@ -201,11 +210,10 @@ class Partition:
             self.in_flight_count -= 1
             self.in_flight_bytes -= size
             self.uncommitted_count += 1
-            self.uncommitted_bytes += size
         self.owner.changed(self)
 
     def committed(self, count: int, size: int) -> None:
-        """*count* finished records of *size* bytes have been committed."""
+        """*count* finished records have been committed, and *size* bytes of effects."""
         self.uncommitted_count -= count
         self.uncommitted_bytes -= size
         if self.paused and self._has_room(2):

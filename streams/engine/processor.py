@@ -14,15 +14,17 @@ from dataclasses import replace
 
 from aiokafka import TopicPartition
 
+from streams.codec.commands import read_command
 from streams.codec.envelope import Invocation, read_invocation
 from streams.codec.errors import AvroError, InputRejected, SchemaNeeded
 from streams.codec.registry import Registry
 from streams.codec.retry import Waiting, read_retry, woken_later
-from streams.codec.state import unpack
+from streams.codec.state import is_cancelled, unpack
 from streams.core.lifecycle import Accept, Report, Start
 from streams.core.model import Function, Outcome
 from streams.core.routing import routes
 from streams.core.tiers import wake_at_ms
+from streams.engine.cancels import Cancels
 from streams.engine.careful import Careful
 from streams.engine.crashpoints import reach
 from streams.engine.effects import Effects
@@ -49,12 +51,22 @@ class Processor:
         self.effects = effects
         self.topics = effects.topics
         self.careful = Careful(self)
+        self.cancels = Cancels(self)
         self._invokers = invokers
         self._registry = registry
         self._long_max = long_max  # journaled attempts of one function before more of its invocations are parked
         self._prepared: dict[tuple[str, str | None], Prepared] = {}  # by what an invocation calls it
+        self._runners: dict[str, tuple[Function, Runner]] = {}  # by resource
         self._loads: defaultdict[tuple[str, str], Load] = defaultdict(Load)  # by provider and name
         self._share = 1.0
+
+    def configure(self, functions: Functions) -> None:
+        """From now on, these are the functions. What is under way ends as it began."""
+        self.functions = functions
+        self._prepared.clear()
+        resources = {function.resource for function in functions}
+        for resource in self._runners.keys() - resources:
+            self._invokers.release(self._runners.pop(resource)[1])
 
     def set_share(self, share: float) -> None:
         """This worker owns *share* of all partitions, and gets that share of every reserved concurrency."""
@@ -76,6 +88,15 @@ class Processor:
         for record in batch.partition.accept(batch):
             try:
                 self._wake(batch.partition, batch.source, record, now_ms)
+            except InputRejected as rejected:
+                self._reject(batch.partition, batch.source, record, rejected)
+
+    def commands(self, batch: Batch) -> None:
+        """Cancel what is to be cancelled."""
+        now_ms = batch.partition.owner.now_ms()
+        for record in batch.partition.accept(batch):
+            try:
+                self.cancels.cancel(batch.partition, batch.source, record, read_command(record), now_ms)
             except InputRejected as rejected:
                 self._reject(batch.partition, batch.source, record, rejected)
 
@@ -114,14 +135,20 @@ class Processor:
             raise InputRejected("StateMissing", "Nothing is known of it: it ended long ago, or the table was lost.")
         # The table decides what is old news; the record has what the table does not keep: the last outcome.
         state = replace(unpack(packed), last=waiting.state.last)
-        if partition.is_busy(key) or state.is_over or state.attempt != waiting.state.attempt:
+        if is_cancelled(packed):
+            self.cancels.wake(waiting, state, partition, source, record, now_ms)
+        elif partition.is_busy(key) or state.is_over or state.attempt != waiting.state.attempt:
             partition.finish(source, record.offset)
         elif state.due_at_ms > now_ms:
-            tier, wake_ms = wake_at_ms(now_ms, state.due_at_ms, self.functions.time_scale)
-            partition.emit(self.topics.name(tier.topic), key, record.value, woken_later(record.headers, wake_ms))
+            self.hand_on(partition, key, record, state.due_at_ms, now_ms)
             partition.finish(source, record.offset)
         else:
             self._try_again(Waiting(waiting.invocation, state, waiting.origin), partition, source, record, now_ms)
+
+    def hand_on(self, partition: Partition, key: bytes, record: SourceRecord, due_at_ms: int, now_ms: int) -> None:
+        """Write *record* to the next tier in which it waits until *due_at_ms*."""
+        tier, wake_ms = wake_at_ms(now_ms, due_at_ms, self.functions.time_scale)
+        partition.emit(self.topics.name(tier.topic), key, record.value, woken_later(record.headers, wake_ms))
 
     def _try_again(
         self, waiting: Waiting, partition: Partition, source: TopicPartition, record: SourceRecord, now_ms: int
@@ -206,9 +233,20 @@ class Processor:
         """*function*, prepared once, whatever it is called: an invocation's name for it and a retry's ARN are one."""
         own_name = function.resource, None
         if own_name not in self._prepared:
-            run = self._invokers.prepare(function, self.functions.provider(function.provider))
-            self._prepared[own_name] = self._ready(function, run)
+            self._prepared[own_name] = self._ready(function, self._runner(function))
         return self._prepared[own_name]
+
+    def _runner(self, function: Function) -> Runner:
+        """What runs *function*: what ran it before it was configured anew, unless that changed how it is run."""
+        before = self._runners.get(function.resource)
+        if before is not None:
+            known, run = before
+            if (known.target, known.timeout_ms) == (function.target, function.timeout_ms):
+                return run
+            self._invokers.release(run)
+        run = self._invokers.prepare(function, self.functions.provider(function.provider))
+        self._runners[function.resource] = function, run
+        return run
 
     def _ready(self, function: Function, run: Runner | None) -> Prepared:
         provider = self.functions.provider(function.provider)
@@ -238,7 +276,7 @@ class Processor:
         if state.status == "running":
             work.begin(now_ms)
             if not self.careful.starts(work, event):
-                work.partition.spawn(self.attempt(work, event))
+                work.task = work.partition.spawn(self.attempt(work, event))
         else:
             self.effects.settle(work, now_ms)
 
@@ -257,8 +295,8 @@ class Processor:
         reach("before-run")
         outcome = await run(call) if run is not None else _MISSING
         reach("after-run")
-        if work.partition.closed:
-            return  # another worker owns the partition now, and runs this attempt again
+        if work.partition.closed or work.cut:
+            return  # another worker owns the partition now, and runs this attempt again; or it is cancelled
         self.report(work, outcome)
 
     def report(self, work: Work, outcome: Outcome) -> None:

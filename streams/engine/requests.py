@@ -12,15 +12,18 @@ from itertools import islice
 
 from aiokafka import TopicPartition
 
-from streams.codec.state import ended_at_ms
+from streams.codec.state import PACKED_BYTES, ended_at_ms, is_over
+from streams.engine.packed import PackedStates
 
 
 class Requests:
     """States by request id. Finished ones are kept apart, in the order in which they ended."""
 
     def __init__(self) -> None:
-        self.open: dict[bytes, bytes] = {}
+        self.waiting = PackedStates()
         """Waiting for a retry, or for their delay."""
+        self.journaled: dict[bytes, bytes] = {}
+        """Under way, and written down with all that is needed to run them again (`codec.journal`)."""
         self.ended: dict[bytes, bytes] = {}
         self._ended_count = 0
         self._evicted_count = 0
@@ -31,25 +34,42 @@ class Requests:
 
     def restore(self, table: Mapping[bytes, bytes], reading_at: Mapping[TopicPartition, int]) -> None:
         """Fill from *table* in the order of its last changes; *reading_at*: no record beyond was ever read."""
+        waiting: dict[bytes, bytes] = {}
         for key, packed in table.items():
-            if ended_at_ms(packed) is None:
-                self.open[key] = packed
-            else:
+            if is_over(packed):
                 self.ended[key] = packed
+            elif len(packed) == PACKED_BYTES:
+                waiting[key] = packed
+            else:
+                self.journaled[key] = packed
+        self.waiting = PackedStates(waiting)
         self._ended_count = len(self.ended)
         self._marker = (self._ended_count, dict(reading_at))
 
     def get(self, key: bytes) -> bytes | None:
-        return self.ended.get(key) or self.open.get(key)
+        return self.ended.get(key) or self.waiting.get(key) or self.journaled.get(key)
 
     def put(self, key: bytes, packed: bytes, over: bool) -> None:
         """Set the state of *key*; *over*: its invocation has ended."""
         if over:
-            self.open.pop(key, None)
+            self.waiting.discard(key)
+            self.journaled.pop(key, None)
             self.ended[key] = packed
             self._ended_count += 1
+        elif len(packed) == PACKED_BYTES:
+            self.journaled.pop(key, None)
+            self.waiting.put(key, packed)
         else:
-            self.open[key] = packed
+            self.waiting.discard(key)
+            self.journaled[key] = packed
+
+    @property
+    def open_count(self) -> int:
+        """Requests that have not ended."""
+        return len(self.waiting) + len(self.journaled)
+
+    def is_open(self, key: bytes) -> bool:
+        return key in self.journaled or self.waiting.get(key) is not None
 
     def evict(
         self,
@@ -79,8 +99,10 @@ class Requests:
         self._marker = (self._ended_count, dict(reading_at))
 
     def __len__(self) -> int:
-        return len(self.open) + len(self.ended)
+        return self.open_count + len(self.ended)
 
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self.open
-        yield from self.ended
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every request and its state; the finished ones last, in the order in which they ended."""
+        yield from self.waiting.items()
+        yield from self.journaled.items()
+        yield from self.ended.items()

@@ -37,7 +37,7 @@ class RequestsTable(faust.Table):  # type: ignore[misc]  # Faust's Table is type
 
     def __iter__(self) -> Iterator[bytes]:
         for partition in self.app.engine.partitions.values():
-            yield from partition.requests
+            yield from (key for key, _ in partition.requests.items())
 
     def __setitem__(self, key: bytes, value: bytes) -> None:
         raise TypeError("the table requests is written by the engine, inside its transactions")

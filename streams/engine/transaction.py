@@ -15,7 +15,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
@@ -74,7 +74,8 @@ REQUEST_BYTES_MAX = 8 << 20
 _BATCH_BYTES = 900_000
 _PAUSE_S = 0.003
 """First wait after a code that says "not yet": transactions answer so for a few milliseconds."""
-_ANSWER_LIMIT_S = 60.0
+_ANSWER_LIMIT_S = 300.0
+"""A broker that is away is waited for so long; then the process exits, and its supervisor goes on waiting."""
 _PRODUCE_LIMIT_S = 30.0
 _TRANSIENT = (
     kafka_errors.KafkaConnectionError,
@@ -118,9 +119,17 @@ class TransactionalProducer:
         if self._client is not None:
             await self._client.close()
 
+    async def add_topics(self, topics: Iterable[str]) -> None:
+        """Learn of more topics that are written to."""
+        for topic in topics:
+            await self._client.add_topic(topic)
+
     def partition_count(self, topic: str) -> int:
-        """Partitions of *topic* in the latest metadata; 0 when it is not known."""
-        return len(self._client.cluster.partitions_for_topic(topic) or ())
+        """Partitions of *topic* in the latest metadata; 0 when it is not known, and then it is asked for again."""
+        partitions = self._client.cluster.partitions_for_topic(topic)
+        if not partitions:
+            self._client.force_metadata_update()
+        return len(partitions or ())
 
     async def _require_transactions(self) -> None:
         """Refuse a cluster that does not speak transaction version 2."""
@@ -257,25 +266,24 @@ class TransactionalProducer:
         for batches in self._build(outputs):
             await self._produce_round(batches)
 
-    def _build(self, outputs: Outputs) -> list[dict[TopicPartition, bytes]]:
+    def _build(self, outputs: Outputs) -> Iterator[dict[TopicPartition, bytes]]:
         """Rounds of one record batch per partition; one round unless a partition has more than a batch holds."""
-        rounds: list[dict[TopicPartition, bytes]] = []
         timestamp_ms = int(time.time() * 1000)
-        for partition, records in outputs.items():
-            done = round_number = 0
-            while done < len(records):
-                builder = DefaultRecordBatchBuilder(2, 0, 1, self._producer_id, self._epoch, done, _BATCH_BYTES)
+        done = {partition: 0 for partition, records in outputs.items() if records}
+        while done:
+            batches: dict[TopicPartition, bytes] = {}
+            for partition, first in list(done.items()):
+                builder = DefaultRecordBatchBuilder(2, 0, 1, self._producer_id, self._epoch, first, _BATCH_BYTES)
                 count = 0  # a builder takes its first record whatever its size
-                for key, value, headers in islice(records, done, None):
+                for key, value, headers in islice(outputs[partition], first, None):
                     if builder.append(count, timestamp_ms, key, value, headers) is None:
                         break
                     count += 1
-                done += count
-                if round_number == len(rounds):
-                    rounds.append({})
-                rounds[round_number][partition] = bytes(builder.build())
-                round_number += 1
-        return rounds
+                batches[partition] = bytes(builder.build())
+                done[partition] += count
+                if done[partition] == len(outputs[partition]):
+                    del done[partition]
+            yield batches
 
     async def _produce_round(self, batches: dict[TopicPartition, bytes]) -> None:
         """Send until every batch is acknowledged by all replicas."""

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 FETCH_WAIT_MS = 100
 """How long the broker may hold an empty fetch; Faust's 1500 would delay partitions that are resumed."""
+TIER_FETCH_BYTES = 128 << 10
+"""At once of a tier's partition: while it waits, what was fetched stays in memory, and there are a hundred of them."""
 POLL_INTERVAL_S = 0.005
 """Pause between polls: fewer, larger batches."""
 
@@ -60,7 +62,8 @@ class InlineConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self.thread_loop = self.parent_loop = asyncio.get_running_loop()
         await self.app.engine.start()
         await self.on_start()
-        fetch_sessions.install(self._consumer)
+        tiers = self.app.engine.topics.tiers
+        fetch_sessions.install(self._consumer, dict.fromkeys(tiers, TIER_FETCH_BYTES))
         header_names.install()
 
     async def stop(self) -> None:
@@ -112,6 +115,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed for
 
     def resume_sources(self, sources: Iterable[TopicPartition]) -> None:
         self.resume_partitions({TP(*source) for source in sources})
+        fetcher = self._thread._consumer._fetcher
+        for waiter in fetcher._fetch_waiters:  # what was fetched before the pause can be taken now
+            fetcher._notify(waiter)
 
     async def deliver(self, batch: Batch) -> None:
         """Hand *batch* to its agent as one event."""
@@ -154,7 +160,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed for
         await super().on_partitions_revoked(revoked)
 
     def resume_flow(self) -> None:
-        if not self._revoked:  # a revocation may have begun while an earlier assignment was still being taken over
+        # a revocation, or our end, may have begun while an earlier assignment was still being taken over
+        if not self._revoked and not self.engine.is_draining:
             super().resume_flow()
 
     async def perform_seek(self) -> None:

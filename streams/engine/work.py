@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from aiokafka import TopicPartition
@@ -76,6 +77,10 @@ class Work:
     """Its attempt takes long."""
     suspicion: int = 0
     """How often the worker has died while it ran, as far as one can tell; see `careful`."""
+    task: asyncio.Task[None] | None = None
+    """What makes its attempt, once something does."""
+    cut: bool = False
+    """Its invocation was cancelled: whatever its attempt still does counts for nothing."""
 
     @property
     def origin(self) -> Origin:
@@ -100,6 +105,16 @@ class Work:
         """Its attempt is not under way any more."""
         del self.partition.running[self.key]
         self.abandon()
+
+    def cut_off(self) -> None:
+        """Its attempt is not to go on. It takes up its place until it has really ended."""
+        self.cut = True
+        del self.partition.running[self.key]
+        if self.task is None:
+            self.abandon()
+        else:
+            self.task.add_done_callback(lambda _: self.abandon())
+            self.task.cancel()
 
     def abandon(self) -> None:
         """It counts no longer: its partition is not ours any more."""

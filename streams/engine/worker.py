@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -24,10 +25,14 @@ from streams.engine.processor import Processor
 from streams.engine.table import RequestsTable, StateTables
 from streams.engine.transport import BatchSchema, Transport
 from streams.errors import ConfigurationError
-from streams.functions import Functions, load_functions
+from streams.functions import Functions
+from streams.functions.live import LiveFunctions
 from streams.invokers import Invokers
 from streams.providers import PROVIDERS
 from streams.settings import Settings
+
+REPEATED_AFTER_S = 5.0
+"""What a client says again and again is logged so often."""
 
 
 class TierTopics(faust.Topic):  # type: ignore[misc]  # Faust's Topic is typed Any
@@ -42,6 +47,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
 
     engine: Engine
     processor: Processor
+    _live: LiveFunctions | None = None
     _invokers: Invokers | None = None
     _registry: Registry | None = None
     _health: Health | None = None
@@ -52,8 +58,10 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
     async def on_first_start(self) -> None:
         """Look at the topics and load the functions before anything is consumed."""
         settings, engine = self.engine.settings, self.engine
-        functions = load_functions(settings.functions_file())
-        limits = await check_topics(settings, functions)
+        self._live = LiveFunctions(settings, self._configured, engine.task_failed)
+        limits = await check_topics(settings, self._live.functions)
+        await self._live.start()
+        functions = self._live.functions
         self._registry = Registry(settings.schema_registry) if settings.schema_registry else None
         codec = await make_codec(settings, self._registry)
         self._invokers = Invokers(threads=settings.threads)
@@ -78,6 +86,8 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
 
     async def on_stop(self) -> None:
         await super().on_stop()
+        if self._live is not None:
+            await self._live.stop()
         if self._health is not None:
             await self._health.stop()
         if self._invokers is not None:
@@ -91,6 +101,11 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
             step(batch)
         except Exception as error:
             self.engine.task_failed(error)
+
+    async def _configured(self, functions: Functions) -> None:
+        """An API has changed the functions."""
+        await self.engine.producer.add_topics(functions.kafka_topics())
+        self.processor.configure(functions)
 
     def _locate(self, topic: str, key: bytes) -> TopicPartition | None:
         """The partition of *key* in a destination topic, as Java's default partitioner chooses it."""
@@ -192,6 +207,12 @@ def _add_agents(app: StreamsApp) -> None:
         async for batch in batches:
             app.process(app.processor.invocations, batch)
 
+    @app.agent(app.topic(topics.commands, schema=BatchSchema(), acks=False), name="commands")  # type: ignore[untyped-decorator]
+    async def commands(batches: AsyncIterator[Batch]) -> None:
+        """Cancels invocations."""
+        async for batch in batches:
+            app.process(app.processor.commands, batch)
+
     @app.agent(TierTopics(app, topics=topics.tiers, schema=BatchSchema(), acks=False), name="retries")  # type: ignore[untyped-decorator]
     async def retries(batches: AsyncIterator[Batch]) -> None:
         """Runs the attempts that waited in a retry tier."""
@@ -208,13 +229,31 @@ def run_worker(settings: Settings, loglevel: str = "info") -> None:
     faust.Worker(app, loglevel=loglevel, logging_config=_logging(loglevel), stdout=nowhere).execute_from_commandline()
 
 
+class Seldom(logging.Filter):
+    """Lets a line about Kafka through once in `REPEATED_AFTER_S`: without a broker there are 70 of them a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_at: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(("aiokafka", "streams.engine.transaction")):
+            return True
+        line, now = (record.name, record.msg), record.created
+        if now - self._said_at.get(line, -REPEATED_AFTER_S) < REPEATED_AFTER_S:
+            return False
+        self._said_at[line] = now
+        return True
+
+
 def _logging(loglevel: str) -> dict[str, Any]:
     """Our own lines at *loglevel*, the libraries' from warnings on (Faust makes debug lines to drop them: 25 % CPU)."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+        "filters": {"seldom": {"()": Seldom}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain", "filters": ["seldom"]}},
         "root": {"handlers": ["stderr"], "level": "WARNING"},
         "loggers": {"streams": {"level": loglevel.upper()}},
     }

@@ -10,7 +10,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
-from streams.core.model import Function, HttpTarget
+from streams.core.model import Function, FunctionFailure, HttpTarget, Outcome, PythonTarget
 from streams.invokers.call import Call, Runner
 from streams.invokers.process import Processes
 from streams.invokers.python import Inline, Threads, load_handler
@@ -38,7 +38,7 @@ class Invokers:
         self._process_count = processes or os.cpu_count() or 1
         self._connections = connections
         self._grace_s = grace_s
-        self._processes: list[Processes] = []
+        self._processes: dict[Runner, Processes] = {}
         self._http: Http | None = None
 
     async def start(self) -> None:
@@ -51,22 +51,35 @@ class Invokers:
         """Stop what is still running; runners that are being awaited raise CancelledError."""
         self._inline.close()
         self._threads.close()
-        for processes in self._processes:
+        for processes in self._processes.values():
             await processes.close()
         if self._http is not None:
             await self._http.close()
 
     def prepare(self, function: Function, provider: Provider) -> Runner:
-        """The runner of *function*; call it once for each function. Raises what importing the target raises."""
+        """The runner of *function*; `release` it when the function is not to be run any more.
+
+        A target that cannot be imported here is an error of every attempt.
+        """
         target = function.target
         if isinstance(target, HttpTarget):
             return self._get_http().prepare(function, provider)
         if target.isolation == "process":
             processes = Processes(function, provider, self._process_count)
-            self._processes.append(processes)
+            self._processes[processes.run] = processes
             return processes.run
+        try:
+            handler = load_handler(target)
+        except (Exception, SystemExit) as error:
+            return _cannot_run(target, error, provider)
         python = self._inline if target.isolation == "inline" else self._threads
-        return python.prepare(function, provider, load_handler(target))
+        return python.prepare(function, provider, handler)
+
+    def release(self, run: Runner) -> None:
+        """Let go of what only *run* needs; attempts that are under way go on to their end."""
+        processes = self._processes.pop(run, None)
+        if processes is not None:
+            processes.retire()
 
     @property
     def abandoned(self) -> int:
@@ -84,3 +97,14 @@ class Invokers:
 
             self._http = Http(self._connections)
         return self._http
+
+
+def _cannot_run(target: PythonTarget, error: BaseException, provider: Provider) -> Runner:
+    """A runner for a *target* that could not be imported, in the words of Lambda's Python runtime."""
+    message = f"Unable to import module '{target.module}': {error}"
+    failure = FunctionFailure(cause="raised", error_type="Runtime.ImportModuleError", message=message)
+
+    async def run(call: Call) -> Outcome:
+        return provider.failed(failure, call.request_id)
+
+    return run

@@ -71,6 +71,7 @@ class Processes:
         self._idle: list[_Child] = []
         self._children: set[_Child] = set()
         self._closed = False
+        self._retired = False
 
     async def run(self, call: Call) -> Outcome:
         """The runner of the function."""
@@ -85,10 +86,17 @@ class Processes:
             try:
                 return await self._run_in(child, call)
             finally:
-                if child.is_alive:
+                if child.is_alive and not self._retired:
                     self._idle.append(child)
                 else:
                     child.kill()
+
+    def retire(self) -> None:
+        """Keep no child any longer than its call takes."""
+        self._retired = True
+        for child in self._idle:
+            child.kill()
+        self._idle.clear()
 
     async def close(self) -> None:
         """Kill all children; runners that wait for one raise CancelledError."""

@@ -86,7 +86,7 @@ class Inline:
     def __init__(self, loop: asyncio.AbstractEventLoop, grace_s: float) -> None:
         self._loop = loop
         self._grace: Deadlines[_Attempt] = Deadlines(grace_s, self._abandon, loop)
-        self._limits: list[Deadlines[_Attempt]] = []
+        self._limits: dict[float, Deadlines[_Attempt]] = {}
         self.abandoned = 0
         """Functions that did not stop when their time was up."""
 
@@ -96,8 +96,9 @@ class Inline:
         returned, failed = provider.returned, provider.failed
         timeout_s = function.timeout_ms / 1000
         too_late = timed_out(function.timeout_ms)
-        limit = Deadlines(timeout_s, self._expire, self._loop)
-        self._limits.append(limit)
+        limit = self._limits.get(timeout_s)
+        if limit is None:
+            limit = self._limits[timeout_s] = Deadlines(timeout_s, self._expire, self._loop)
         loop, now, current_task = self._loop, time.monotonic, asyncio.current_task
 
         async def run(call: Call) -> Outcome:
@@ -134,7 +135,7 @@ class Inline:
 
     def close(self) -> None:
         """Stop the functions that are running: their runners raise CancelledError."""
-        for limit in (*self._limits, self._grace):
+        for limit in (*self._limits.values(), self._grace):
             for attempt in limit.close():
                 attempt.abandon()
 

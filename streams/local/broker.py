@@ -24,7 +24,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Self
@@ -32,12 +32,13 @@ from typing import IO, Self
 from streams.errors import BrokerError, ConfigurationError
 from streams.local import jars
 from streams.local.process import ChildProcess
+from streams.settings import state_folder
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 9092
 HEAP_MB = 512
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0  # it takes 3 s, and a minute on a machine that has far too much to do
 STOP_TIMEOUT_S = 10.0
 FORMAT_TIMEOUT_S = 60.0
 READY_INTERVAL_S = 0.05
@@ -98,14 +99,6 @@ JVM_FLAGS = (
     "--enable-native-access=ALL-UNNAMED",
     "--sun-misc-unsafe-memory-access=allow",
 )
-
-
-def state_folder(environ: Mapping[str, str]) -> Path:
-    """Where local state lives: `$STREAMS_STATE`, else `$XDG_STATE_HOME/streams`, else `~/.local/state/streams`."""
-    if chosen := environ.get("STREAMS_STATE"):
-        return Path(chosen)
-    base = environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "streams"
 
 
 def server_properties(*, port: int, controller_port: int) -> str:

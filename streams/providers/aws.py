@@ -99,6 +99,8 @@ class Aws:
     """Part of every ARN."""
     partition: str = "aws"
     """Part of every ARN: ``aws``, ``aws-cn``, ``aws-us-gov``."""
+    concurrent_executions: int = 1000
+    """The account's limit as the API shows it [V]; reserved concurrency is bounded by it. Nothing else enforces it."""
     invoke_count_on_success: Literal["one", "executions"] = "one"
     """`approximateInvokeCount` of a success after failed attempts. Four captures show 1 [N]; a public log of 2022
     shows the executions, and AWS calls the number approximate."""
@@ -107,6 +109,12 @@ class Aws:
     expired_message: str = "Function not invoked. Event age exceeded"
     """Dead-letter message of an event that aged out without an attempt. [G] In the manner of the message for reserved
     concurrency 0; no such dead letter was ever seen."""
+    cancelled_condition: str = "Cancelled"
+    """Condition of an invocation that was cancelled. A word of ours: Lambda cannot cancel."""
+    cancelled_is_sent: bool = True
+    """Whether the failure destination and the dead-letter queue get an invocation that was cancelled. Ours, too."""
+    cancelled_message: str = "Invocation cancelled"
+    """Dead-letter message of an invocation that was cancelled. Ours, too."""
     recursion_condition: str = "RecursiveInvocation"
     """Condition of a chain that was cut. [E] The page only says that the event is kept for the failure destination."""
     recursion_status_code: int = 400
@@ -156,6 +164,10 @@ class Aws:
 
     def resource(self, name: str, qualifier: str) -> str:
         return f"arn:{self.partition}:lambda:{self.region}:{self.account}:function:{name}:{qualifier}"
+
+    def parse_resource(self, resource: str) -> Reference | None:
+        match = _ARN.fullmatch(resource)
+        return None if match is None else _reference(match)
 
     def parse_reference(self, text: str) -> Reference | None:
         """``name``, ``account:function:name`` or a full ARN, each with or without ``:qualifier`` [D].
@@ -239,6 +251,8 @@ class Aws:
                 return "Function.ResponseSizeTooLarge", f"Response payload size exceeded {limit}."
 
     def condition(self, ended: Ended) -> str:
+        if ended.ending == "cancelled":
+            return self.cancelled_condition
         return _CONDITIONS.get(ended.ending, self.recursion_condition)
 
     def record(self, ended: Ended) -> dict[str, Any]:
@@ -323,6 +337,8 @@ class Aws:
             return self.recursion_status_code, self.recursion_error, self.recursion_message
         if ended.ending == "zero_concurrency":
             return None, self.condition(ended), self.zero_concurrency_message
+        if ended.ending == "cancelled":
+            return None, self.condition(ended), self.cancelled_message
         if outcome is None:
             return None, self.condition(ended), self.expired_message
         match outcome.kind:

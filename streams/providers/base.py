@@ -65,11 +65,21 @@ class Provider(Protocol):
     record_schema: ClassVar[str]
     """Name of the Avro schema of its records, a file in `schemas/`."""
 
+    @property
+    def cancelled_is_sent(self) -> bool:
+        """Whether the failure destination gets the record of a cancelled invocation."""
+
     def policy(self, retries: int | None, age_max_s: int | None) -> Policy:
         """The rules for a function with these settings; None means the setting is absent. Values are in bounds."""
 
     def resource(self, name: str, qualifier: str) -> str:
         """The qualified ARN or URN of a function as this provider's records show it."""
+
+    def parse_resource(self, resource: str) -> Reference | None:
+        """The function that *resource* names, of whatever account or region: the way back from `resource`.
+
+        None when *resource* is not an ARN or URN of this provider.
+        """
 
     def parse_reference(self, text: str) -> Reference | None:
         """A full or partial ARN/URN, or ``name:qualifier``, of this provider; None when *text* is not one."""

@@ -87,6 +87,10 @@ class FunctionCompute:
     """Condition when 5 hours of system errors ended the invocation. [G] It is the API's error code [D]."""
     missing_condition: str = "FunctionNotFound"
     """Condition when the function is gone. [G] It is the API's error code [D]."""
+    cancelled_condition: str = "Stopped"
+    """Condition of an invocation that was stopped. [G] It is the state of such a task [D]."""
+    cancelled_is_sent: bool = False
+    """Whether the failure destination is called for an invocation that was stopped. [G] No page says so."""
     loop_condition: str = "RecursiveInvocation"
     """Condition of a chain of functions that was cut. [G] The cloud does not look for loops [D]."""
     chain_links_max: int = 100
@@ -131,6 +135,9 @@ class FunctionCompute:
             return f"acs:fc:::services/{service}.{qualifier}/functions/{function}"
         suffix = "" if qualifier == self.latest else f"{self.qualifier_separator}{qualifier}"
         return f"acs:fc:{self.region}:{self.account}:functions/{name}{suffix}"
+
+    def parse_resource(self, resource: str) -> Reference | None:
+        return _reference(_ARN.fullmatch(resource))
 
     def parse_reference(self, text: str) -> Reference | None:
         """An ARN, ``name`` or ``name:qualifier``, where a 2.0 name is ``service/function`` or ``service.q/function``.
@@ -218,6 +225,8 @@ class FunctionCompute:
                 return self.loop_condition
             case "expired":
                 return self.expired_condition
+            case "cancelled":
+                return self.cancelled_condition
             case "zero_concurrency":
                 return "FunctionResourceExhausted"
             case "retries_exhausted" | "budget_spent" | "target_missing":
@@ -299,7 +308,7 @@ class FunctionCompute:
     def dead_letter_reason(self, ended: Ended) -> DeadLetterReason:
         """The last attempt's status and error, else the condition; the cloud has no dead-letter queue."""
         outcome = ended.outcome
-        if outcome is None:
+        if outcome is None or ended.ending == "cancelled":
             return DeadLetterReason(None, self.condition(ended), "")
         return DeadLetterReason(outcome.status_code, outcome.error_type or self.condition(ended), outcome.error_message)
 

@@ -53,6 +53,9 @@ _URN = re.compile(rf"urn:fss:(?P<region>[^:]*):(?P<project>[^:]*):function:(?P<p
 _SHORT = re.compile(_NAME)
 
 
+_CANCELLED = "function invocation canceled"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionGraph:
     """FunctionGraph in one project."""
@@ -95,6 +98,11 @@ class FunctionGraph:
     """Condition when system errors ended the invocation. [G]"""
     missing_condition: str = "FunctionNotFound"
     """Condition when the function is gone. [G]"""
+    cancelled_condition: str = "4208"
+    """Condition of an invocation that was cancelled. [G] The code of "function invocation canceled" [D]."""
+    cancelled_is_sent: bool = True
+    """Whether the failure destination gets the record of an invocation that was cancelled. [G] Codes that begin with 4
+    are errors of the user [D], and those are sent."""
     loop_condition: str = "RecursiveInvocation"
     """Condition of a chain of functions that was cut. [G] The cloud only advises against loops [D]."""
     chain_links_max: int = 100
@@ -143,6 +151,9 @@ class FunctionGraph:
 
     def resource(self, name: str, qualifier: str) -> str:
         return f"urn:fss:{self.region}:{self.project_id}:function:{self.package}:{name}:{qualifier}"
+
+    def parse_resource(self, resource: str) -> Reference | None:
+        return _reference(_URN.fullmatch(resource))
 
     def parse_reference(self, text: str) -> Reference | None:
         """``name``, ``name:version`` or a URN with or without version; None for another region, project or package."""
@@ -225,6 +236,8 @@ class FunctionGraph:
                 return self.loop_condition
             case "expired":
                 return self.expired_condition
+            case "cancelled":
+                return self.cancelled_condition
             case "zero_concurrency":
                 return self.throttled_condition
             case "retries_exhausted" | "budget_spent" | "target_missing":
@@ -243,7 +256,7 @@ class FunctionGraph:
                 return "HandledInvocationError" if outcome.handled else "UnhandledInvocationError"
 
     def record(self, ended: Ended) -> dict[str, Any]:
-        outcome = ended.outcome
+        outcome = self._outcome(ended)
         started_at_ms = ended.accepted_at_ms if ended.started_at_ms is None else ended.started_at_ms
         return {
             "timestamp": _timestamp(started_at_ms, self.utc_offset),
@@ -260,6 +273,14 @@ class FunctionGraph:
             },
             "response_payload": self._response(outcome),
         }
+
+    def _outcome(self, ended: Ended) -> Outcome | None:
+        """How the last attempt ended. To whoever asks for a cancelled one, it failed with error 4208 [D]."""
+        if ended.ending != "cancelled":
+            return ended.outcome
+        document = {"errorMessage": _CANCELLED, "errorType": "4208"}
+        payload = dumps(document, option=OPT_INDENT_2 if self.indented_errors else None)
+        return Outcome("function_error", self.function_error_status_code, payload, "4208", _CANCELLED)
 
     def _status_code(self, outcome: Outcome | None) -> int:
         if outcome is None:
@@ -299,7 +320,7 @@ class FunctionGraph:
 
     def dead_letter_reason(self, ended: Ended) -> DeadLetterReason:
         """The last attempt's status and error, else the condition; the cloud has no dead-letter queue."""
-        outcome = ended.outcome
+        outcome = self._outcome(ended)
         if outcome is None:
             return DeadLetterReason(None, self.condition(ended), "")
         return DeadLetterReason(outcome.status_code, outcome.error_type or self.condition(ended), outcome.error_message)

@@ -33,12 +33,18 @@ def measure_avro() -> None:
     by_hand, by_writer = facts_encoder(CODEC.prefix("Facts")), CODEC.encoder("Facts")
     same = facts(NOW)
     others = iter([facts(NOW + ms) for ms in range(5 * CALLS)])
-    data = by_hand(REQUEST_ID, ARN, "aws", None, same)
-    measure("encode Facts by hand, timestamps seen before", lambda: by_hand(REQUEST_ID, ARN, "aws", None, same))
-    measure("encode Facts by hand, every millisecond new", lambda: by_hand(REQUEST_ID, ARN, "aws", None, next(others)))
-    measure("encode Facts by `writing`", lambda: by_writer(facts_datum(REQUEST_ID, ARN, "aws", None, same)))
+    data = by_hand(REQUEST_ID, ARN, "aws", None, 1_000_000, same)
     measure(
-        "encode Facts by fastavro", lambda: fastavro_write("Facts", facts_datum(REQUEST_ID, ARN, "aws", None, same))
+        "encode Facts by hand, timestamps seen before", lambda: by_hand(REQUEST_ID, ARN, "aws", None, 1_000_000, same)
+    )
+    measure(
+        "encode Facts by hand, every millisecond new",
+        lambda: by_hand(REQUEST_ID, ARN, "aws", None, 1_000_000, next(others)),
+    )
+    measure("encode Facts by `writing`", lambda: by_writer(facts_datum(REQUEST_ID, ARN, "aws", None, 1_000_000, same)))
+    measure(
+        "encode Facts by fastavro",
+        lambda: fastavro_write("Facts", facts_datum(REQUEST_ID, ARN, "aws", None, 1_000_000, same)),
     )
     measure("decode Facts", lambda: CODEC.decode(data))
     for name in ("AwsInvocationRecord", "FcInvocationRecord", "FunctionGraphInvocationRecord"):

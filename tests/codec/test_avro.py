@@ -192,7 +192,14 @@ def test_blocks_with_their_size_are_read():
 
 def facts(attempts: int) -> dict[str, object]:
     started = [("streams.AttemptStarted", {"attempt": n + 1, "at_ms": 5}) for n in range(attempts)]
-    return {"request_id": "r", "function": "f", "provider": "aws", "traceparent": None, "facts": started}
+    return {
+        "request_id": "r",
+        "function": "f",
+        "provider": "aws",
+        "traceparent": None,
+        "offset": None,
+        "facts": started,
+    }
 
 
 def record(name: str, *types: object) -> dict[str, object]:

@@ -27,11 +27,13 @@ FACTS = st.one_of(
 )
 
 
-@given(TEXTS, TEXTS, TEXTS, st.none() | TEXTS, st.lists(FACTS, max_size=5))
+@given(TEXTS, TEXTS, TEXTS, st.none() | TEXTS, st.none() | LONGS, st.lists(FACTS, max_size=5))
 @settings(max_examples=60, deadline=None)
-def test_bytes_are_those_of_fastavro_and_read_by_the_reference_library(request_id, function, provider, trace, facts):
-    data = ENCODE(request_id, function, provider, trace, facts)
-    datum = facts_datum(request_id, function, provider, trace, facts)
+def test_bytes_are_those_of_fastavro_and_read_by_the_reference_library(
+    request_id, function, provider, trace, offset, facts
+):
+    data = ENCODE(request_id, function, provider, trace, offset, facts)
+    datum = facts_datum(request_id, function, provider, trace, offset, facts)
 
     assert data == CODEC.encode("Facts", datum)
     assert data[10:] == fastavro_write("Facts", datum)
@@ -43,10 +45,10 @@ def test_bytes_are_those_of_fastavro_and_read_by_the_reference_library(request_i
 def test_facts_come_back_without_what_is_not_kept(facts):
     kept = tuple(without_payload(fact) for fact in facts)
 
-    name, datum = CODEC.decode(ENCODE("r", "arn", "aws", None, facts))
+    name, datum = CODEC.decode(ENCODE("r", "arn", "aws", None, 7, facts))
 
     assert name == "Facts"
-    assert read_facts(datum) == FactsRecord("r", "arn", "aws", None, kept)
+    assert read_facts(datum) == FactsRecord("r", "arn", "aws", None, 7, kept)
 
 
 def without_payload(fact):
@@ -62,7 +64,7 @@ def without_payload(fact):
 def test_an_error_message_is_cut_between_characters_and_needs_no_valid_unicode():
     outcome = Outcome("function_error", 200, None, "\ud800E", "é" * 3000)
 
-    _, datum = CODEC.decode(ENCODE("r", "arn", "aws", None, [AttemptFailed(1, NOW, outcome)]))
+    _, datum = CODEC.decode(ENCODE("r", "arn", "aws", None, None, [AttemptFailed(1, NOW, outcome)]))
 
     read = read_facts(datum).facts[0]
     assert isinstance(read, AttemptFailed)
@@ -72,4 +74,4 @@ def test_an_error_message_is_cut_between_characters_and_needs_no_valid_unicode()
 def test_a_registered_topic_has_its_own_framing():
     encode = facts_encoder(b"\x00\x00\x00\x00\x05")
 
-    assert encode("r", "arn", "aws", None, ())[:5] == b"\x00\x00\x00\x00\x05"
+    assert encode("r", "arn", "aws", None, None, ())[:5] == b"\x00\x00\x00\x00\x05"

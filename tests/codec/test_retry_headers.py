@@ -183,6 +183,7 @@ def test_a_missing_header_is_named(name):
         ("origin", b"\xff"),
         ("origin", b"invocations/3/77"),
         ("origin", b"invocations/x/77/5"),
+        ("origin", b"invocations/3/9223372036854775808/5"),
     ],
 )
 def test_a_damaged_header_is_refused(name, value):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, RetryScheduled, Succeeded
-from streams.core.lifecycle import THROTTLED, Accept, Command, Report, Start, State, decide, evolve, fold
+from streams.core.lifecycle import THROTTLED, Accept, Cancel, Command, Report, Start, State, decide, evolve, fold
 from streams.core.model import Ended, Ending, Outcome
 from streams.core.policy import Policy
 from streams.providers.aws import Aws
@@ -423,10 +423,41 @@ def test_otc_can_discard_a_throttled_invocation_but_retries_system_errors() -> N
         ((ACCEPTED, AttemptStarted(1, 0), Succeeded(1, 1, OK)), Start(1, 1)),
         ((ACCEPTED, Failed(0, 1, "expired")), Start(1, 1)),
         ((ACCEPTED, Failed(0, 1, "loop")), ACCEPT),
+        ((ACCEPTED, Failed(0, 1, "cancelled")), Start(1, 1)),
+        ((ACCEPTED, AttemptStarted(1, 0), Failed(1, 1, "cancelled")), Report(1, 1, OK)),
+        ((ACCEPTED, AttemptStarted(1, 0), Failed(1, 1, "cancelled")), Cancel(2)),
+        ((ACCEPTED, AttemptStarted(1, 0), Succeeded(1, 1, OK)), Cancel(2)),
     ],
 )
 def test_old_news_decides_nothing(facts: tuple[Fact, ...], command: Command) -> None:
     assert decide(given_(*facts), command, AWS_DEFAULT) == ()
+
+
+# --- cancels
+
+
+def test_a_cancel_ends_what_waits() -> None:
+    state = given_(ACCEPTED, AttemptStarted(1, 0), AttemptFailed(1, 5, ERROR), RetryScheduled(2, 5, 60_005))
+
+    assert decide(state, Cancel(9), AWS_DEFAULT) == (Failed(1, 9, "cancelled"),)
+    assert fold(state, decide(state, Cancel(9), AWS_DEFAULT)) == State("failed", 1, 1, 1, 0, 0, 9, ERROR)
+
+
+def test_a_cancel_before_the_first_attempt_leaves_none() -> None:
+    assert decide(given_(ACCEPTED), Cancel(9), AWS_DEFAULT) == (Failed(0, 9, "cancelled"),)
+
+
+def test_an_attempt_that_is_cut_off_counts_and_has_no_outcome() -> None:
+    state = given_(
+        ACCEPTED, AttemptStarted(1, 0), AttemptFailed(1, 5, ERROR), RetryScheduled(2, 5, 9), AttemptStarted(2, 9)
+    )
+
+    assert decide(state, Cancel(11), AWS_DEFAULT) == (Failed(2, 11, "cancelled"),)
+    assert fold(state, decide(state, Cancel(11), AWS_DEFAULT)) == State("failed", 2, 2, 1, 0, 0, 11, None)
+
+
+def test_what_is_not_known_cannot_be_cancelled() -> None:
+    assert decide(None, Cancel(9), AWS_DEFAULT) == ()
 
 
 # --- whatever happens
@@ -438,14 +469,15 @@ policies = st.one_of(
     st.builds(FunctionGraph(throttled="end").policy, st.none() | st.integers(0, 3), st.none() | st.integers(1, 600)),
 )
 outcomes = st.sampled_from([OK, ERROR, MISSING, BROKEN, THROTTLED, Outcome("throttled", 429)])
-steps = st.tuples(outcomes, st.integers(0, 90_000), st.integers(0, 30_000), st.sampled_from([None, 0, 1]))
-"""The answer, how late the attempt is, how long it runs, the reserved concurrency."""
+cancels = st.sampled_from([False] * 9 + [True])
+steps = st.tuples(outcomes, st.integers(0, 90_000), st.integers(0, 30_000), st.sampled_from([None, 0, 1]), cancels)
+"""The answer, how late the attempt is, how long it runs, the reserved concurrency, whether it is cancelled."""
 
 
 @given(policy=policies, delay_ms=st.integers(0, 700_000), steps=st.lists(steps, min_size=1, max_size=30))
 @settings(deadline=None)
 def test_a_life_with_every_command_delivered_again_and_again(
-    policy: Policy, delay_ms: int, steps: list[tuple[Outcome, int, int, int | None]]
+    policy: Policy, delay_ms: int, steps: list[tuple[Outcome, int, int, int | None, bool]]
 ) -> None:
     delivered: list[Command] = []
     facts: list[Fact] = []
@@ -462,14 +494,16 @@ def test_a_life_with_every_command_delivered_again_and_again(
             assert decide(state, old, policy) == ()
 
     deliver(Accept(0, 0, delay_ms))
-    for answer, late_ms, duration_ms, reserved in steps:
+    for answer, late_ms, duration_ms, reserved, cancelled in steps:
         assert state is not None
         if state.is_over:
             break
         start_ms = state.due_at_ms + late_ms
         running = 1 if answer is THROTTLED and reserved is not None else 0
         deliver(Start(state.attempt, start_ms, running, reserved))
-        if state.status == "running":
+        if cancelled:
+            deliver(Cancel(start_ms))
+        elif state.status == "running":
             deliver(Report(state.attempt, start_ms + duration_ms, answer))
 
     check_promises(facts, policy)
@@ -480,6 +514,7 @@ commands = st.one_of(
     st.builds(Accept, st.just(0), st.just(0), st.integers(0, 700_000), st.integers(1, 120)),
     st.builds(Start, st.integers(1, 4), st.integers(0, 700_000), st.integers(0, 2), st.sampled_from([None, 0, 1, 2])),
     st.builds(Report, st.integers(1, 4), st.integers(0, 700_000), outcomes),
+    st.builds(Cancel, st.integers(0, 700_000)),
 )
 
 

@@ -1,5 +1,6 @@
 """A process dies where it was told to, and nowhere else."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -43,3 +44,18 @@ def passes(crash_at: str) -> tuple[int, list[str]]:
 )
 def test_it_dies_at_the_passage_it_was_told(crash_at: str, code: int, output: list[str]) -> None:
     assert passes(crash_at) == (code, output)
+
+
+def test_it_freezes_where_it_was_told() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PASSES], env={"STREAMS_CRASH_AT": "before-run:2:STOP"}, stdout=subprocess.PIPE
+    )
+    try:
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        process.send_signal(signal.SIGCONT)
+        output, _ = process.communicate()
+    finally:
+        process.kill()
+
+    assert os.WIFSTOPPED(status)
+    assert output.split() == [b"0", b"1", b"2", b"sent", b"answered"]

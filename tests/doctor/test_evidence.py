@@ -9,7 +9,7 @@ import pytest
 from streams.doctor import functions
 from streams.doctor.executions import Executions
 from streams.doctor.metrics import read
-from streams.doctor.scenarios.soak import Sample, faults, slope
+from streams.doctor.scenarios.soak import Sample, faults, growth_of, slope
 from streams.doctor.watch import Silence
 from streams.laws import Execution
 from streams.laws import Sample as Counters
@@ -79,5 +79,20 @@ def test_memory_that_grows_is_a_fault_and_what_happens_while_warming_up_is_not()
     steady = [Sample(3600.0 * hour / 10, 100.0 + (50 - 5 * hour if hour < 10 else 0), 40) for hour in range(40)]
     growing = [Sample(3600.0 * hour / 10, 100.0 + hour, 40 + hour) for hour in range(40)]
 
-    assert faults(steady) == []
-    assert [violation.law for violation in faults(growing)] == ["memory", "files"]
+    assert found(steady) == []
+    assert found(growing) == ["memory", "files"]
+
+
+def test_in_minutes_only_what_grows_by_much_is_a_fault() -> None:
+    noisy = [Sample(10.0 * number, 100.0 + 2 * (number % 7), 40 + number % 3) for number in range(60)]
+    leaking = [Sample(10.0 * number, 100.0 + number, 40 + number) for number in range(60)]
+
+    assert found(noisy) == []
+    assert found(leaking) == ["memory", "files"]
+    assert growth_of(leaking[:2]) is None
+
+
+def found(samples: list[Sample]) -> list[str]:
+    growth = growth_of(samples)
+    assert growth is not None
+    return [violation.law for violation in faults(growth)]

@@ -4,7 +4,9 @@ from itertools import islice
 
 import pytest
 
+from streams.doctor.functions import DEATHS
 from streams.doctor.scenarios import SCENARIOS
+from streams.doctor.scenarios.broker import KINDS
 from streams.doctor.scenarios.workers import AT_REST
 from streams.doctor.trial import Scenario, Size
 from streams.engine.crashpoints import POINTS
@@ -42,7 +44,7 @@ def test_faults_come_in_order_within_the_load_and_strike_somebody(scenario: Scen
     assert all(strike.after < size.invocations and strike.slot < size.workers for strike in plan)
 
 
-@pytest.mark.parametrize("name", ["kill", "broker", "pause", "network"])
+@pytest.mark.parametrize("name", ["kill", "broker", "outage", "pause", "network", "mayhem"])
 def test_there_are_as_many_faults_as_asked_for(name: str) -> None:
     scenario = SCENARIOS[name]
 
@@ -54,6 +56,19 @@ def test_every_crash_point_is_struck_as_often_as_asked_for() -> None:
     plan = SCENARIOS["crash"].plan(1, Size(invocations=100, faults=3, workers=2))
 
     assert sorted(strike.kind.split(":")[0] for strike in plan) == sorted(POINTS * 3)
+
+
+def test_the_broker_dies_at_each_of_the_worst_moments() -> None:
+    plan = SCENARIOS["outage"].plan(1, size_of(SCENARIOS["outage"]))
+
+    assert sorted(strike.kind for strike in plan) == sorted(KINDS)
+
+
+def test_a_culprit_kills_in_every_way() -> None:
+    size = size_of(SCENARIOS["culprit"])
+    events = [item.value or b"" for item in islice(SCENARIOS["culprit"].inputs("culprit", 3), size.invocations)]
+
+    assert {way for way in DEATHS if any(f'"{way}"'.encode() in event for event in events)} == DEATHS.keys()
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -26,7 +26,7 @@ def ran(
 def case(executions: Sequence[Execution], terminals: Sequence[Terminal], kills: int = 0, delivered: int = 1) -> Case:
     """Of one invocation `x`, which was to succeed."""
     history = History(produced={"x"}, executions=list(executions), terminals=list(terminals), kills=kills)
-    return Case(history, {"x": Sent("success", "aws", None, None)}, {"x": delivered}, {"x": [21]})
+    return Case(history, {"x": Sent("success", "aws", None, None)}, {"x": delivered}, {"x": [21]}, set())
 
 
 GOOD = case([ran("x")], [Terminal("x", "success", 1)])
@@ -41,7 +41,7 @@ def figures(*cases: Case, kills: int = 0) -> Figures:
 
 
 def result(judged: Figures) -> Result:
-    return Result("kill", judged, 2, [70], 3.25, 61.0, 0)
+    return Result("kill", judged, 2, [70], 3.25, None, 61.0, 0)
 
 
 def test_a_good_history_breaks_no_law() -> None:
@@ -67,6 +67,15 @@ def test_an_ending_that_its_function_did_not_make_is_wrong() -> None:
     judged = figures(case([ran("x")], [Terminal("x", "failure", 1)]))
 
     assert judged.violations == [Violation("endings", "x", "ended as failure, not as success")]
+
+
+@pytest.mark.parametrize(("crashed", "laws"), [({"x"}, []), (set(), ["endings"])])
+def test_who_kills_the_worker_must_be_said_to_have_done_so(crashed: set[str], laws: list[str]) -> None:
+    failed = case([ran("x", ended=None)], [Terminal("x", "failure", 1)])._replace(
+        sent={"x": Sent("crash", "fc", None, None)}, crashed=crashed
+    )
+
+    assert [violation.law for violation in figures(failed).violations] == laws
 
 
 def test_a_delivery_comes_once() -> None:

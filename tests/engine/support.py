@@ -10,6 +10,8 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from streams.codec.avro import Codec, load_schemas
+from streams.codec.commands import cancel_headers
+from streams.codec.envelope import Invocation
 from streams.codec.facts import read_facts
 from streams.core.facts import Fact
 from streams.core.model import Function, Outcome, PythonTarget
@@ -24,7 +26,7 @@ from streams.providers import PROVIDERS
 from streams.topics import Topics
 
 TOPICS = Topics()
-SOURCES = (TOPICS.invocations, *TOPICS.tiers)
+SOURCES = (TOPICS.invocations, TOPICS.commands, *TOPICS.tiers)
 CODEC = Codec(load_schemas())
 START_MS = 1_790_000_000_000
 
@@ -54,6 +56,8 @@ class FakeOwner:
     paused: bool = False
     failures: list[BaseException] = field(default_factory=list)
     partitions: list[Partition] = field(default_factory=list)
+    in_memory: list[Record] = field(default_factory=list)
+    """What the tiers hold."""
 
     def now_ms(self) -> int:
         return self.time_ms
@@ -66,6 +70,9 @@ class FakeOwner:
 
     def resume(self, partition: Partition) -> None:
         self.paused = False
+
+    def held(self, partition: Partition, key: bytes) -> list[Record]:
+        return [record for record in self.in_memory if record.key == key]
 
     def under_way(self) -> int:
         return sum(len(partition.running) for partition in self.partitions)
@@ -138,6 +145,25 @@ class Bench:
         records = [Record(source.topic, start + i, value, given) for i, value in enumerate(values)]
         self.processor.invocations(Batch(self.partition, source, records, start + len(records)))
 
+    def cancel(self, request_id: str, invocation: Invocation | None = None) -> None:
+        """Deliver a command of somebody who knows the *invocation*, or only its id."""
+        value = invocation.event if invocation is not None else None
+        self.command(request_id.encode(), value, cancel_headers(invocation))
+
+    def command(self, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> None:
+        """Deliver a record of `commands`."""
+        source = self.partition.sources[1]
+        start = self.partition.delivered[source]
+        record = Record(source.topic, start, value, headers, key=key)
+        self.processor.commands(Batch(self.partition, source, [record], start + 1))
+
+    def hold(self, topic: str) -> None:
+        """What was written to a retry tier is read, and waits there in memory."""
+        written = self.written(topic)
+        self.owner.in_memory += [
+            Record(topic, i, value, headers, key=key) for i, (key, value, headers) in enumerate(written)
+        ]
+
     def wake(self, topic: str) -> None:
         """Deliver everything that was written to a retry tier as if it were due."""
         source = TopicPartition(topic, 0)
@@ -155,6 +181,10 @@ class Bench:
 
     def facts(self) -> list[Fact]:
         return [fact for datum in self.records(TOPICS.facts) for fact in read_facts(datum).facts]
+
+    def commit(self) -> None:
+        """All that is finished now is committed."""
+        self.partition.committed(self.partition.uncommitted_count, self.partition.uncommitted_bytes)
 
     async def settled(self) -> None:
         """Let every task run until all wait for something."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from streams.core.facts import AttemptStarted
 from streams.core.model import Outcome
+from streams.engine.careful import AT_ONCE
 from streams.invokers import Call
 
 from .support import START_MS, TOPICS, Bench
@@ -19,6 +22,13 @@ def careful_bench(handler: Gate) -> Bench:
     return bench
 
 
+async def make_suspects(bench: Bench) -> None:
+    """Two more deaths: what runs now runs alone."""
+    for _ in range(2):
+        bench.die_and_take_over()
+        await bench.settled()
+
+
 async def test_what_may_have_been_under_way_is_written_down_before_it_runs() -> None:
     gate = Gate()
     bench = careful_bench(gate)
@@ -28,7 +38,7 @@ async def test_what_may_have_been_under_way_is_written_down_before_it_runs() -> 
     bench.produce(b"{}", function="f", request_id="id-1")
     await bench.settled()
 
-    assert b"id-1" in bench.partition.requests.open
+    assert bench.partition.requests.is_open(b"id-1")
     assert gate.calls == []
     written.set()
     await bench.settled()
@@ -43,7 +53,7 @@ async def test_later_records_are_not_written_down_first() -> None:
     bench.produce(b"{}", function="f", request_id="id-1")
     await bench.settled()
 
-    assert b"id-1" not in bench.partition.requests.open
+    assert not bench.partition.requests.is_open(b"id-1")
     assert len(gate.calls) == 1
 
 
@@ -52,17 +62,16 @@ async def test_a_suspect_runs_alone_and_others_go_on_afterwards() -> None:
     bench = careful_bench(gate)
     bench.produce(b"{}", function="f", request_id="id-1")
     await bench.settled()
-    bench.die_and_take_over()
-    await bench.settled()
+    await make_suspects(bench)
 
     bench.produce(b"{}", function="f", request_id="id-2")
     await bench.settled()
 
-    assert [call.request_id for call in gate.calls] == ["id-1", "id-1"]
+    assert [call.request_id for call in gate.calls] == ["id-1"] * 3
     assert bench.partition.drift() == 0
     gate.open.set()
     await bench.settled()
-    assert [call.request_id for call in gate.calls] == ["id-1", "id-1", "id-2"]
+    assert [call.request_id for call in gate.calls] == ["id-1"] * 3 + ["id-2"]
     assert len(bench.records("aws.success")) == 2
 
 
@@ -81,7 +90,8 @@ async def test_the_same_id_twice_is_held_back_once() -> None:
     assert bench.partition.drift() == 0
 
 
-async def test_several_suspects_run_one_after_the_other() -> None:
+@pytest.mark.parametrize(("deaths", "suspects", "at_once"), [(1, 40, AT_ONCE[2]), (2, 3, 1)])
+async def test_with_each_death_fewer_suspects_run_at_the_same_time(deaths: int, suspects: int, at_once: int) -> None:
     running = peak = 0
 
     async def count(call: Call) -> Outcome:
@@ -93,16 +103,21 @@ async def test_several_suspects_run_one_after_the_other() -> None:
         return Outcome("returned", payload=b"1")
 
     gate = Gate()
-    bench = careful_bench(gate)
-    bench.produce(b"{}", b"{}", b"{}", function="f")
+    bench = Bench(gate)
+    bench.partition.careful_until = {bench.partition.sources[0]: 100}
+    bench.produce(*(b"{}",) * suspects, function="f")
     await bench.settled()
+    for _ in range(deaths - 1):
+        bench.die_and_take_over()
+        await bench.settled()
     bench.processor._prepared.clear()
+    bench.processor._runners.clear()
     bench.processor._invokers.handler = count  # type: ignore[attr-defined]
     bench.die_and_take_over()
     await bench.settled()
 
-    assert peak == 1
-    assert len(bench.records("aws.success")) == 3
+    assert peak == at_once
+    assert len(bench.records("aws.success")) == suspects
 
 
 async def test_who_kills_the_worker_while_alone_fails_each_attempt_and_ends_as_worker_crashed() -> None:
@@ -131,7 +146,7 @@ async def test_who_kills_the_worker_while_alone_fails_each_attempt_and_ends_as_w
     [record] = bench.records("aws.failure")
     assert record["requestContext"]["condition"] == "RetriesExhausted"
     assert record["requestContext"]["approximateInvokeCount"] == 3
-    assert deaths == 4, "one more than its attempts: the first death only makes it a suspect"
+    assert deaths == 5, "two more than its attempts: the first two deaths only make it a suspect"
     assert bench.partition.drift() == 0
 
 
@@ -142,7 +157,7 @@ async def test_letting_go_in_good_order_makes_a_long_attempt_no_suspect() -> Non
     await bench.settled()
     bench.processor.careful.journal(bench.partition, START_MS + 1)
 
-    for _ in range(5):
+    for _ in range(6):
         bench.processor.careful.let_go(bench.partition)
         bench.die_and_take_over()
         await bench.settled()
@@ -150,7 +165,7 @@ async def test_letting_go_in_good_order_makes_a_long_attempt_no_suspect() -> Non
     bench.produce(b"{}", function="f", request_id="id-2")
     await bench.settled()
     assert gate.calls[-1].request_id == "id-2", "a suspect would run alone"
-    assert sum(isinstance(fact, AttemptStarted) for fact in bench.facts()) == 1 + 5
+    assert sum(isinstance(fact, AttemptStarted) for fact in bench.facts()) == 1 + 6
 
 
 async def test_suspects_that_wait_for_their_turn_are_not_charged_for_a_death() -> None:
@@ -158,8 +173,7 @@ async def test_suspects_that_wait_for_their_turn_are_not_charged_for_a_death() -
     bench = careful_bench(gate)
     bench.produce(b"{}", b"{}", function="f")
     await bench.settled()
-    bench.die_and_take_over()  # both are suspects now, and one of them runs alone
-    await bench.settled()
+    await make_suspects(bench)  # one of them runs alone
 
     bench.die_and_take_over()
     gate.open.set()

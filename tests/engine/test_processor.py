@@ -7,6 +7,7 @@ import asyncio
 from streams.core.facts import Accepted, AttemptStarted, RetryScheduled, Succeeded
 from streams.core.lifecycle import PARK_MS
 from streams.core.model import KafkaDestination, Outcome
+from streams.functions import Functions
 from streams.invokers import Call
 
 from .support import START_MS, TOPICS, Bench, function
@@ -56,6 +57,19 @@ async def test_a_failure_waits_in_the_tier_of_its_delay() -> None:
     assert len(bench.written("retry.60s")) == 1
     assert not bench.records("aws.failure")
     assert bench.partition.watermark(bench.partition.sources[0]) == 1
+
+
+async def test_facts_say_where_an_accepted_invocation_is_and_later_ones_do_not() -> None:
+    bench = Bench(fail)
+    bench.produce(b"no envelope")
+    bench.produce(b"{}", function="f", request_id="id-1")
+    await bench.settled()
+
+    bench.owner.time_ms += 60_000
+    bench.wake("retry.60s")
+    await bench.settled()
+
+    assert [datum["offset"] for datum in bench.records(TOPICS.facts)] == [1, None]
 
 
 async def test_a_tier_that_is_shorter_than_the_delay_hands_on_to_the_next() -> None:
@@ -157,7 +171,7 @@ async def test_a_long_attempt_lets_go_of_its_offset_and_ends_once() -> None:
     await bench.settled()
     assert len(bench.records("aws.success")) == 1
     assert [type(fact) for fact in bench.facts()] == [Accepted, AttemptStarted, Succeeded]
-    assert not bench.partition.requests.open
+    assert not bench.partition.requests.open_count
 
 
 async def test_a_short_attempt_is_not_journaled() -> None:
@@ -167,7 +181,7 @@ async def test_a_short_attempt_is_not_journaled() -> None:
 
     bench.processor.careful.journal(bench.partition, START_MS)
 
-    assert not bench.partition.requests.open
+    assert not bench.partition.requests.open_count
 
 
 async def test_the_next_owner_runs_a_journaled_attempt_again() -> None:
@@ -188,7 +202,7 @@ async def test_the_next_owner_runs_a_journaled_attempt_again() -> None:
     assert [call.attempt for call in gate.calls] == [1, 1]
     [record] = bench.records("aws.success")
     assert record["requestPayload"] == b'{"a":1}'
-    assert not bench.partition.requests.open
+    assert not bench.partition.requests.open_count
 
 
 async def test_a_journaled_attempt_that_is_too_old_expires_instead() -> None:
@@ -305,6 +319,50 @@ async def test_reading_pauses_while_too_many_bytes_are_in_flight() -> None:
 
     gate.open.set()
     await bench.settled()
-    bench.partition.committed(1, 101)
+    bench.commit()
     assert not bench.owner.paused
     assert bench.partition.in_flight_bytes == bench.partition.uncommitted_bytes == 0
+
+
+async def test_a_function_configured_anew_runs_by_its_new_rules_from_the_next_attempt_on() -> None:
+    gate = Gate()
+    bench = Bench(gate)
+    bench.produce(b"1", function="f", request_id="before")
+    await bench.settled()
+
+    bench.processor.configure(Functions([function(on_success=KafkaDestination("done"))]))
+    bench.produce(b"2", function="f", request_id="after")
+    await bench.settled()
+    gate.open.set()
+    await bench.settled()
+
+    assert [call.request_id for call in gate.calls] == ["before", "after"]
+    assert [key for key, _, _ in bench.written("done")] == [b"after"], "what is under way ends as it began"
+
+
+async def test_a_function_that_is_gone_is_unknown_from_the_next_record_on() -> None:
+    bench = Bench(succeed)
+
+    bench.processor.configure(Functions())
+    bench.produce(b"1", function="f")
+    await bench.settled()
+
+    assert [letter["reason"] for letter in bench.records("dlq")] == ["UnknownFunction"]
+
+
+async def test_reading_pauses_while_too_many_bytes_of_effects_wait_to_be_committed() -> None:
+    async def answer_at_length(call: Call) -> Outcome:
+        return Outcome("returned", 200, b'"%b"' % (b"x" * 10_000))
+
+    bench = Bench(answer_at_length)
+    bench.partition.in_flight_bytes_max = 10_000
+
+    bench.produce(b"{}", function="f", request_id="id-1")
+    await bench.settled()
+    bench.produce(b"{}", function="f", request_id="id-2")
+    assert bench.owner.paused
+
+    await bench.settled()
+    bench.commit()
+    assert not bench.owner.paused
+    assert bench.partition.uncommitted_bytes == 0

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from streams.codec.avro import Codec, load_schemas
+from streams.codec.commands import read_command
+from streams.codec.dead_letter import dead_letter
 from streams.codec.envelope import read_invocation, request_id_of
 from streams.codec.errors import AvroError, InputRejected
 from streams.codec.facts import read_facts
@@ -15,15 +17,17 @@ from streams.codec.journal import read_journal
 from streams.codec.retry import read_retry, wake_at_ms
 from streams.codec.state import StateError, ended_at_ms, unpack
 from streams.errors import ConfigurationError
-from streams.functions import _Reader
+from streams.functions.file import _Reader
 from streams.providers import PROVIDERS
 from streams.providers.base import InvalidEvent
+from streams.settings import Settings
 
 CODEC = Codec(load_schemas())
 NOW_MS = 1_790_000_000_000
 _NAMES = ("function", "request-id", "qualifier", "accepted-at", "delay-ms", "depth", "traceparent", "ce_specversion",
           "ce_subject", "ce_id", "ce_time", "wake-at", "attempt", "executions", "failures", "throttles", "due-at",
-          "last", "last-payload", "origin", "origin-key", "origin-header-x", "other", "FUNCTION")  # fmt: skip
+          "last", "last-payload", "command", "origin", "origin-key", "origin-header-x", "other",
+          "FUNCTION")  # fmt: skip
 
 
 @dataclass
@@ -63,6 +67,18 @@ def retry(data: bytes) -> None:
         wake_at_ms(made.headers)
     with contextlib.suppress(InputRejected):
         read_retry(made)
+
+
+def commands(data: bytes) -> None:
+    """The first byte is the length of the key; what else there is to know is in headers."""
+    key, rest = data[1 : 1 + sum(data[:1])], data[1 + sum(data[:1]) :]
+    made = record(rest)
+    made.key = None if data[:1] == b"\xff" else key
+    if len(data) % 2:
+        made.headers = (("command", b"cancel"), *made.headers)
+    with contextlib.suppress(InputRejected):
+        given = read_command(made)
+        dead_letter(CODEC, "dlq", given.origin, "Cancelled", NOW_MS, request_id=given.request_id, error_message="")
 
 
 def avro(data: bytes) -> None:
@@ -112,6 +128,17 @@ def configuration(data: bytes) -> None:
         _Reader().functions(document)
 
 
+def environment(data: bytes) -> None:
+    """Settings are read from the environment: a line's first byte names one, the others are its text."""
+    names = [setting.name.upper() for setting in fields(Settings)]
+    lines = (line for line in data.splitlines() if line)
+    with contextlib.suppress(ConfigurationError):
+        Settings.from_env(
+            {f"STREAMS_{names[line[0] % len(names)]}": line[1:].decode("utf-8", "replace") for line in lines}
+        )
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (envelope, retry, avro, avro_bodies, table, events, references, configuration)
+    target.__name__: target
+    for target in (envelope, retry, commands, avro, avro_bodies, table, events, references, configuration, environment)
 }

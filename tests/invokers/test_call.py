@@ -14,18 +14,27 @@ from streams.invokers.call import FRAMES_MAX, MESSAGE_CHARS_MAX, Deadlines, exit
 def test_items_that_are_not_discarded_fall_due_in_order_and_in_time(items: list[tuple[int, bool]]) -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
+        expected = [number for number, (_, discarded) in enumerate(items) if not discarded]
         due: list[tuple[int, float]] = []
-        deadlines: Deadlines[int] = Deadlines(0.01, lambda item: due.append((item, loop.time())), loop)
+        all_due = asyncio.Event()
+
+        def overdue(item: int) -> None:
+            due.append((item, loop.time()))
+            if item == expected[-1]:
+                all_due.set()
+
+        deadlines: Deadlines[int] = Deadlines(0.01, overdue, loop)
         added = {}
         for number, (pause, discarded) in enumerate(items):
-            deadlines.add(number)
             added[number] = loop.time()
+            deadlines.add(number)
             time.sleep(pause / 100_000)  # noqa: ASYNC251  # the loop is busy
             if discarded:
                 deadlines.discard(number)
-        await asyncio.sleep(0.015)
-        assert [item for item, _ in due] == [n for n, (_, discarded) in enumerate(items) if not discarded]
-        assert all(at - added[item] >= 0.0099 for item, at in due)
+        if expected:
+            await all_due.wait()
+        assert [item for item, _ in due] == expected
+        assert all(at - added[item] >= 0.01 - time.get_clock_info("monotonic").resolution for item, at in due)
 
     asyncio.run(run())
 

@@ -267,10 +267,10 @@ async def test_connections_are_kept_and_limited(serve: Serve, invokers: Invokers
 
 async def test_waiting_for_a_connection_does_not_count_as_time(serve: Serve, invokers: Invokers) -> None:
     async def slow(request: web.Request) -> web.Response:
-        await asyncio.sleep(0.04)
+        await asyncio.sleep(0.3)
         return web.Response(body=b"1")
 
-    run = invokers.prepare(function(HttpTarget(await serve(slow), False), timeout_s=0.1), PROVIDERS["aws"])
+    run = invokers.prepare(function(HttpTarget(await serve(slow), False), timeout_s=1.0), PROVIDERS["aws"])
     outcomes = await asyncio.gather(*(run(call()) for _ in range(20)))
 
     assert all(outcome.kind == "returned" for outcome in outcomes)

@@ -118,3 +118,9 @@ async def be_no_json(event: Any, context: Any) -> float:
 async def greet(event: Any, context: Any) -> str:
     with recorded(context):
         return "hello"
+
+
+async def introduce(event: Any, context: Any) -> dict[str, Any]:
+    """What an AWS function is told of itself."""
+    with recorded(context):
+        return {"request_id": context.aws_request_id, "arn": context.invoked_function_arn, "event": event}

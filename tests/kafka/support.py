@@ -410,6 +410,7 @@ class Deployment:
         names = [topic.removeprefix(self.prefix) for topic in watched]
         self.reader = Reader(self.settings.broker, self.prefix, [*names, *self.destinations.values()], self.partitions)
         self.sender = Sender(self.settings.broker, self.topics.invocations)
+        self.commander = Sender(self.settings.broker, self.topics.commands)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -417,6 +418,7 @@ class Deployment:
             worker.close()
         self.reader.close()
         self.sender.close()
+        self.commander.close()
         asyncio.run(self._delete())
 
     async def _create(self) -> None:
@@ -495,6 +497,13 @@ class Deployment:
         self.sender.produce(request_id, event, all_headers, partition)
         self.sender.flush()
         return self.sender.acknowledged[request_id]
+
+    def cancel(self, *ids: str) -> None:
+        """Cancel invocations, knowing nothing but their ids; the broker has the commands on return."""
+        for request_id in ids:
+            for number in range(self.partitions):
+                self.commander.produce(request_id, None, [("command", b"cancel")], number)
+        self.commander.flush()
 
     def success(self, sent: Sent | str, cloud: str = "aws") -> Seen:
         """The success record of an invocation, once it is there."""

@@ -21,7 +21,7 @@ from streams.cli import main
 from streams.codec.avro import Codec, load_schemas
 from streams.codec.dead_letter import dead_letter
 from streams.codec.facts import facts_datum
-from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, RetryScheduled, Succeeded
+from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, RetryScheduled, Succeeded
 from streams.core.model import Outcome
 from streams.topics import Topics
 
@@ -119,7 +119,7 @@ def aws(request_id: str, condition: str = "Success", event: bytes = b'{ "n" : 1 
 
 
 def facts(request_id: str, *facts: Fact) -> bytes:
-    return CODEC.encode("Facts", facts_datum(request_id, "arn:…:resize:$LATEST", "aws", None, facts))
+    return CODEC.encode("Facts", facts_datum(request_id, "arn:…:resize:$LATEST", "aws", None, 7, facts))
 
 
 # topics
@@ -402,3 +402,71 @@ def test_an_unknown_request(made: Streams):
 
     assert done.exit_code == 1
     assert done.stderr.startswith("Error: nothing is known of request nobody.")
+
+
+# cancel: the workers are played by hand here; with real ones it is tested in `test_cancel`
+
+
+def workers_are_done(made: Streams) -> None:
+    """Commit offsets of `commands` that no command will reach."""
+    consumer = Consumer({"bootstrap.servers": made.bootstrap, "group.id": made.topics.app_id})
+    consumer.commit(
+        offsets=[TopicPartition(made.topics.commands, number, 1_000) for number in range(PARTITIONS)],
+        asynchronous=False,
+    )
+    consumer.close()
+
+
+def test_a_cancel_is_written_to_every_partition_once_for_each_id(made: Streams):
+    assert made.lines("cancel", "--no-wait", "one", "other", "one") == []
+
+    commands = read_all(made, made.topics.commands, 2 * PARTITIONS)
+    assert {(command.key(), command.partition()) for command in commands} == {
+        (key, number) for key in (b"one", b"other") for number in range(PARTITIONS)
+    }
+    assert {(command.value(), tuple(command.headers())) for command in commands} == {(None, (("command", b"cancel"),))}
+
+
+def test_what_cannot_be_cancelled_is_told_apart(made: Streams):
+    accepted = Accepted(NOW, NOW, NOW, 1)
+    for request_id, *life in (
+        ("succeeded", accepted, AttemptStarted(1, NOW), Succeeded(1, NOW, Outcome("returned", 200))),
+        ("expired", accepted, Failed(0, NOW, "expired")),
+        ("cancelled", accepted, Failed(0, NOW, "cancelled")),
+    ):
+        made.produce(made.topics.facts, request_id, facts(request_id, *life))
+    workers_are_done(made)
+
+    done = made.run("cancel", "succeeded", "expired", "cancelled", "nobody")
+    again = made.run("cancel", "cancelled")
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "cancelled was cancelled before",
+        "nobody is not known. Either no worker has accepted it yet (then cancel it again), or its facts are not kept "
+        "any more, or the id is of another cluster or prefix",
+        "expired is over: it failed (expired)",
+        "succeeded is over: it succeeded",
+    ]
+    assert again.exit_code == 0
+
+
+def test_a_retry_that_its_worker_had_not_in_memory_ends_later(made: Streams):
+    waits = facts("late", Accepted(NOW, NOW, NOW, 1), RetryScheduled(2, NOW, NOW + 60_000))
+    made.produce(made.topics.facts, "late", waits)
+    workers_are_done(made)
+
+    done = made.run("cancel", "--timeout", "3", "late")
+
+    assert done.exit_code == 4
+    assert done.stderr.splitlines() == [
+        "late will not run again; its record is written when it was due: 2026-01-01T00:01:00.000Z",
+        "1 of 1 are not over yet: late",
+    ]
+
+
+def test_nobody_takes_the_command(made: Streams):
+    done = made.run("cancel", "--timeout", "0.5", "mine")
+
+    assert (done.exit_code, done.stdout) == (4, "")
+    assert done.stderr == "No worker has taken the commands within 0.5 s; is one running?\n"

@@ -74,6 +74,7 @@ async def visit(deployment: Deployment, worker: Worker) -> None:
     topics = deployment.topics
     guest = AIOKafkaConsumer(
         topics.invocations,
+        topics.commands,
         *topics.tiers,
         bootstrap_servers=deployment.settings.broker,
         group_id=topics.app_id,
@@ -84,7 +85,7 @@ async def visit(deployment: Deployment, worker: Worker) -> None:
     )
     await guest.start()
     try:
-        assert len(guest.assignment()) == PARTITIONS // 2 * (1 + len(topics.tiers))
+        assert len(guest.assignment()) == PARTITIONS // 2 * (2 + len(topics.tiers))
     finally:
         await guest.stop()
     deployment.until(lambda: len(worker.acquisitions()) > before + 1, "the worker has everything back")

@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from kafka.support import Deployment, Worker, new_id
+from streams.laws import judge
 
 pytestmark = pytest.mark.kafka
 
@@ -20,6 +21,11 @@ FAUST_WORKER = [*FAUST, "worker", "--without-web", "--loglevel", "info"]
 
 FUNCTIONS = """
 time_scale = 0.01
+
+[[function]]
+name = "work"
+provider = "aws"
+target = "handlers:work"
 
 [[function]]
 name = "echo"
@@ -36,7 +42,7 @@ def deployment(broker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 REFUSALS = {
-    "no topics": "26 topics are missing (nobody.invocations, ",
+    "no topics": "27 topics are missing (nobody.invocations, ",
     "unequal topics": "all topics need the same number of partitions: 25 have 2, but ",
     "a faulty file": 'function "echo", retires: unknown key; did you mean retries?',
     "no broker": "no Kafka broker answers at 127.0.0.1:1: ",
@@ -127,15 +133,24 @@ def test_kcat_invokes_a_function(deployment: Deployment):
 
 
 def test_the_younger_of_two_workers_with_one_name_stays(deployment: Deployment):
-    """The elder exits by itself, and says why: a supervisor that starts both again and again must be noticed."""
+    """The elder exits by itself, and says why: a supervisor that starts both again and again must be noticed.
+
+    What it has under way runs again in the younger one and ends there; of its own nothing is seen.
+    """
     elder = deployment.start("elder", worker_name="twin")
     deployment.ready(elder)
     elder.is_wanted = False
+    gate = deployment.gate()
+    ids = [deployment.send("work", b'{"gate": "%b"}' % str(gate).encode()).id for _ in range(10)]
+    deployment.until(lambda: len(deployment.executions(ids)) == len(ids), "all of them run")
     younger = deployment.start("younger", worker_name="twin")
     deployment.ready(younger)
+    gate.touch()
+    deployment.all_ended(ids)
     deployment.success(deployment.send("echo"))
     assert elder.wait() != 0
     assert "stopping: another process has" in elder.log()
     assert "this worker's name" in elder.log()
+    assert judge(deployment.history(ids, kills=1)) == []
     younger.terminate()
     assert younger.wait() == 0

@@ -20,8 +20,9 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.errors import BrokerError, ConfigurationError
-from streams.local.broker import PORTS, Broker, free_port, is_ready, port_is_free, server_properties, state_folder
+from streams.local.broker import PORTS, Broker, free_port, is_ready, port_is_free, server_properties
 from streams.local.command import broker as broker_command
+from streams.settings import state_folder
 
 
 @contextmanager

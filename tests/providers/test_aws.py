@@ -102,6 +102,19 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, int, object, object]]] = {
         {"ending": "retries_exhausted", "attempts": 2, "executions": 1, "failures": 2, "outcome": MISSING},
         ("RetriesExhausted", 2, {"statusCode": 404}, None),
     ),
+    "cancelled while it ran": (
+        {"ending": "cancelled", "outcome": None},
+        ("Cancelled", 0, None, None),
+    ),
+    "cancelled between attempts": (
+        {"ending": "cancelled", "failures": 1, "outcome": ERROR},
+        (
+            "Cancelled",
+            1,
+            {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
+            {"errorMessage": "no"},
+        ),
+    ),
     "chain of functions cut": (
         {"ending": "loop", "attempts": 0, "executions": 0, "started_at_ms": None, "outcome": None},
         (
@@ -205,6 +218,10 @@ DEAD_LETTERS: dict[str, tuple[dict[str, Any], DeadLetterReason]] = {
     "aged out before any attempt": (
         {"ending": "expired", "outcome": None},
         DeadLetterReason(None, "EventAgeExceeded", AWS.expired_message),
+    ),
+    "cancelled": (
+        {"ending": "cancelled", "outcome": ERROR},
+        DeadLetterReason(None, "Cancelled", "Invocation cancelled"),
     ),
     "chain of functions cut": (
         {"ending": "loop", "outcome": None},

@@ -104,6 +104,8 @@ unsuccessful: list[tuple[Ending, Outcome | None]] = [
     ("expired", None),
     ("zero_concurrency", None),
     ("loop", None),
+    ("cancelled", None),
+    ("cancelled", Outcome("throttled", 429)),
     ("expired", Outcome("throttled", 429, error_message="Rate Exceeded.")),
     ("budget_spent", Outcome("throttled", 429)),
     ("budget_spent", Outcome("system_error", 503)),
@@ -174,6 +176,7 @@ def test_a_resource_names_its_function(provider: Provider, name: str, qualifier:
 
     assert provider.parse_reference(resource) == Reference(name, qualifier)
     assert provider.parse_destination(resource) == Reference(name, qualifier)
+    assert provider.parse_resource(resource) == Reference(name, qualifier)
 
 
 @every_provider
@@ -186,11 +189,20 @@ def test_a_resource_of_the_newest_version_names_its_function(provider: Provider)
 
 
 @every_provider
+def test_a_resource_of_another_region_names_its_function_but_is_no_reference_of_ours(provider: Provider) -> None:
+    elsewhere = replace(provider, region="elsewhere").resource("resize", "1")  # type: ignore[type-var]
+
+    assert provider.parse_resource(elsewhere) == Reference("resize", "1")
+    assert provider.parse_reference(elsewhere) is None
+
+
+@every_provider
 def test_one_clouds_resource_means_nothing_to_another(provider: Provider) -> None:
     for other in PROVIDERS.values():
         if other is not provider:
             assert provider.parse_reference(other.resource("resize", "1")) is None
             assert provider.parse_destination(other.resource("resize", "1")) is None
+            assert provider.parse_resource(other.resource("resize", "1")) is None
 
 
 @every_provider
@@ -199,6 +211,7 @@ def test_one_clouds_resource_means_nothing_to_another(provider: Provider) -> Non
 def test_any_text_may_be_asked_whether_it_is_a_reference(provider: Provider, text: str) -> None:
     provider.parse_reference(text)
     provider.parse_destination(text)
+    provider.parse_resource(text)
 
 
 @every_provider

@@ -83,6 +83,14 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, int, int, str, str]]] = {
         {"ending": "expired", "attempts": 2, "outcome": RAISED},
         ("EventAgeExceeded", 2, 200, "no", '{"errorMessage": "no"}'),
     ),
+    "stopped while it ran": (
+        {"ending": "cancelled", "outcome": None},
+        ("Stopped", 1, 200, "", ""),
+    ),
+    "stopped between attempts": (
+        {"ending": "cancelled", "attempts": 2, "outcome": RAISED},
+        ("Stopped", 2, 200, "no", '{"errorMessage": "no"}'),
+    ),
     "chain of functions cut": (
         {"ending": "loop", "attempts": 0, "started_at_ms": None, "outcome": None},
         ("RecursiveInvocation", 0, 200, "", ""),
@@ -154,6 +162,8 @@ def test_guesses_can_be_corrected() -> None:
         ({"ending": "retries_exhausted", "outcome": RAISED}, DeadLetterReason(200, "ValueError", "no")),
         ({"ending": "budget_spent", "outcome": THROTTLED}, DeadLetterReason(429, "FunctionResourceExhausted", "")),
         ({"ending": "expired", "outcome": None}, DeadLetterReason(None, "EventAgeExceeded", "")),
+        ({"ending": "cancelled", "outcome": None}, DeadLetterReason(None, "Stopped", "")),
+        ({"ending": "cancelled", "outcome": RAISED}, DeadLetterReason(None, "Stopped", "")),
     ],
 )
 def test_a_dead_letter_says_why(changes: dict[str, Any], reason: DeadLetterReason) -> None:

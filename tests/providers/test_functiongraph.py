@@ -74,6 +74,10 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, int, int, str]]] = {
         {"ending": "expired", "attempts": 0, "started_at_ms": None, "outcome": None},
         ("EventAgeExceeded", 0, 200, ""),
     ),
+    "cancelled": (
+        {"ending": "cancelled", "outcome": None},
+        ("4208", 0, 500, '{\n  "errorMessage": "function invocation canceled",\n  "errorType": "4208"\n}'),
+    ),
     "chain of functions cut": (
         {"ending": "loop", "attempts": 0, "started_at_ms": None, "outcome": None},
         ("RecursiveInvocation", 0, 200, ""),

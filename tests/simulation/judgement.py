@@ -8,14 +8,15 @@ that the world did not give it.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from streams.codec.commands import read_command
 from streams.codec.envelope import read_invocation, request_id_of
 from streams.codec.errors import InputRejected, SchemaNeeded
 from streams.codec.facts import read_facts
-from streams.codec.state import ended_at_ms
+from streams.codec.state import is_cancelled, unpack
 from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, Succeeded
 from streams.core.model import Function, KafkaDestination
 from streams.engine.effects import WORKER_CRASHED
@@ -45,17 +46,19 @@ class Ledger:
     ended: int = 0
     open: set[tuple[int, bytes]] = field(default_factory=set)
     """Invocations that wait or run, as the changelog has them."""
+    cancelled_ms: dict[str, float] = field(default_factory=dict)
+    """When it was decided that each of them is cancelled, be it that its end is still to be written."""
 
-    def add(self, transaction: Transaction) -> list[tuple[str, tuple[Fact, ...]]]:
+    def add(self, transaction: Transaction, now_ms: float) -> list[tuple[str, tuple[Fact, ...]]]:
         """What *transaction* makes true, at the moment in which it is decided; its facts by request id."""
         written = []
         for log in transaction.logs:
             if log.topic in (TOPICS.facts, TOPICS.changelog):
                 for record in _records_of(log, transaction):
                     if log.topic == TOPICS.facts:
-                        written.append(self._add_facts(record))
+                        written.append(self._add_facts(record, now_ms))
                     else:
-                        self._add_state(record)
+                        self._add_state(record, now_ms)
         self.samples.append(Sample(self.accepted, len(self.open), 0, self.ended))
         return written
 
@@ -63,21 +66,29 @@ class Ledger:
         """All that is wrong."""
         return self.faults + judge(history)
 
-    def _add_facts(self, record: Record) -> tuple[str, tuple[Fact, ...]]:
+    def _add_facts(self, record: Record, now_ms: float) -> tuple[str, tuple[Fact, ...]]:
         assert record.value is not None
         read = read_facts(codec().decode(record.value)[1])
         self.facts[read.request_id] += read.facts
         self.accepted += sum(isinstance(fact, Accepted) for fact in read.facts)
         self.ended += sum(isinstance(fact, Succeeded | Failed) for fact in read.facts)
+        if _is_cancelled(read.facts):
+            self.cancelled_ms.setdefault(read.request_id, now_ms)
         return read.request_id, read.facts
 
-    def _add_state(self, record: Record) -> None:
+    def _add_state(self, record: Record, now_ms: float) -> None:
         assert record.key is not None
         key = (record.partition, record.key)
-        if record.value is not None and ended_at_ms(record.value) is None:
+        if record.value is not None and is_cancelled(record.value):
+            self.cancelled_ms.setdefault(record.key.decode(), now_ms)
+        if record.value is not None and not unpack(record.value).is_over:
             self.open.add(key)
         else:
             self.open.discard(key)
+
+
+def _is_cancelled(facts: Sequence[Fact]) -> bool:
+    return bool(facts) and isinstance(facts[-1], Failed) and facts[-1].ending == "cancelled"
 
 
 def _records_of(log: Log, transaction: Transaction) -> Iterator[Record]:
@@ -94,12 +105,15 @@ def history(world: World) -> History:
         executions=[run.seen() for run in world.ledger.runs],
         kills=world.interruptions,
         samples=world.ledger.samples,
+        cancelled_ms=world.ledger.cancelled_ms,
     )
     seen.executions += _unseen(world)
     deadlines_ms: dict[str, float] = {}
     unreadable: dict[str, Any] = {}
     for record in _committed(world, TOPICS.invocations):
         _add_input(world, record, seen.produced, deadlines_ms, unreadable)
+    for record in _committed(world, TOPICS.commands):
+        _add_command(record, seen.produced, unreadable)
     dead_letters = _dead_letters(world, seen)
     _add_records(world, seen)
     seen.deadlines_ms, seen.unreadable, seen.dead_letters = deadlines_ms, unreadable, dead_letters
@@ -141,6 +155,14 @@ def _add_input(
         deadlines_ms.setdefault(invocation.request_id, deadline_ms)
 
 
+def _add_command(record: Record, produced: set[str], unreadable: dict[str, Any]) -> None:
+    try:
+        read_command(record)
+    except InputRejected:
+        unreadable[request_id_of(record)] = record.value
+        produced.add(request_id_of(record))
+
+
 def _dead_letters(world: World, seen: History) -> dict[str, bytes | None]:
     """Bytes by id; those of inputs that never became invocations are terminal records, too."""
     dead_letters: dict[str, bytes | None] = {}
@@ -166,8 +188,9 @@ def _add_records(world: World, seen: History) -> None:
             seen.terminals.append(Terminal(request_id, "success" if succeeded else "failure", attempts))
             function = world.functions.resolve((headers["function"] or b"").decode(), None)
             assert isinstance(function, Function)
-            for target in _targets(function, succeeded):
-                seen.destined.add(f"{request_id} to {target}")
+            cancelled = _is_cancelled(world.ledger.facts[request_id])
+            if not cancelled or world.functions.provider(function.provider).cancelled_is_sent:
+                seen.destined.update(f"{request_id} to {target}" for target in _targets(function, succeeded))
 
 
 def _targets(function: Function, succeeded: bool) -> Iterator[str]:
@@ -229,10 +252,13 @@ def _faults_of_state(world: World, worker: Worker) -> Iterator[str]:
             yield f"{partition.in_flight_count} records are in flight, {len(partition.running)} attempts run"
         if partition.drift():
             yield f"partition {number} has a drift of {partition.drift()}"
+        if partition.requests.open_count:
+            left = [key for key, _ in partition.requests.items() if partition.requests.is_open(key)]
+            yield f"partition {number} waits for records that do not come: {left}"
         if not partition.outputs:
             table = _table(world.cluster.log(TOPICS.changelog, number))
             ended = [key for key in table if key in partition.requests.ended]
-            if table != partition.requests.open | partition.requests.ended or ended != list(partition.requests.ended):
+            if table != dict(partition.requests.items()) or ended != list(partition.requests.ended):
                 yield f"the table of partition {number} is not what its changelog says"
         committed = world.cluster.group.fetch(partition.sources, stable=False)
         if committed != partition.stable:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, NamedTuple, TypeAlias
 
+from streams.codec.commands import cancel_headers
+from streams.codec.envelope import Invocation
 from streams.core.model import Function
 from streams.settings import Settings
 
@@ -65,6 +67,8 @@ class Shape:
     """Finished requests are forgotten as soon as possible; then nobody sends the same request id twice."""
     inputs: list[Input]
     faults: list[Fault]
+    commands: list[Input]
+    """To cancel some of the inputs."""
 
 
 def shape(rng: Random, functions: list[Function]) -> Shape:
@@ -73,7 +77,7 @@ def shape(rng: Random, functions: list[Function]) -> Shape:
     names = [f"w{number}" for number in range(rng.choice((1, 2, 2, 3)))]
     forgetful = rng.random() < 0.5
     span_s = rng.choice((0.1, 5.0, 60.0, 200.0))
-    return Shape(
+    made = Shape(
         partitions=partitions,
         names=names,
         static=rng.random() < 0.4,
@@ -96,7 +100,10 @@ def shape(rng: Random, functions: list[Function]) -> Shape:
         forgetful=forgetful,
         inputs=_inputs(rng, functions, partitions, span_s, forgetful),
         faults=_faults(rng, span_s),
+        commands=[],
     )
+    made.commands = _commands(rng, made.inputs, partitions)
+    return made
 
 
 def _faults(rng: Random, span_s: float) -> list[Fault]:
@@ -140,6 +147,42 @@ def _input(rng: Random, number: int, functions: list[Function], at_s: float, par
     if rng.random() < 0.2:
         headers.append(("delay-ms", b"%d" % rng.choice((1, 700, 5_500, 95_000, 3_700_000))))
     return Input(at_s, place, request_id, value, tuple(headers))
+
+
+def _commands(rng: Random, inputs: list[Input], partitions: int) -> list[Input]:
+    """Cancels of some inputs: before they are there, while they run or wait, when they are over, and twice."""
+    if rng.random() < 0.4:
+        return []
+    named = [sent for sent in inputs if sent.key is not None]
+    commands: list[Input] = []
+    for sent in rng.sample(named, rng.randint(0, len(named) // 2)):
+        for _ in range(rng.choice((1, 1, 1, 2))):
+            at_s = max(0.0, sent.at_s + rng.choice((-0.3, 0.0, 10 ** rng.uniform(-3.0, 3.6))))
+            commands += _command(rng, sent, at_s, partitions)
+    if rng.random() < 0.1:
+        headers = rng.choice(
+            ((), (("command", b"undo"),), (("command", b"cancel"), ("depth", b"deep"), ("function", b"f")))
+        )
+        commands.append(Input(rng.random() * 10.0, 0, b"id-0", b"{}", headers))
+    return commands
+
+
+def _command(rng: Random, sent: Input, at_s: float, partitions: int) -> list[Input]:
+    """The command to cancel *sent*, by somebody who knows more or less of it."""
+    assert sent.key is not None and sent.value is not None
+    given = dict(sent.headers)
+    function = (given["function"] or b"").decode()
+    invocation = Invocation(sent.key.decode(), function, None, sent.value, 0, 0, 1, None)
+    match rng.randrange(4):
+        case 0:
+            return [Input(at_s, number, sent.key, None, tuple(cancel_headers())) for number in range(partitions)]
+        case 1:
+            return [Input(at_s, sent.number, sent.key, None, tuple(cancel_headers()))]
+        case 2:
+            wrong = invocation._replace(function="a-gone")
+            return [Input(at_s, sent.number, sent.key, sent.value, tuple(cancel_headers(wrong)))]
+        case _:
+            return [Input(at_s, sent.number, sent.key, sent.value, tuple(cancel_headers(invocation)))]
 
 
 def _unnamed(rng: Random, function: str, event: bytes) -> tuple[bytes | None, tuple[tuple[str, bytes | None], ...]]:

@@ -6,7 +6,7 @@ is must be in order: so it is the protection that makes the difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -14,14 +14,20 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
+from streams.codec import state as state_bytes
+from streams.codec.state import is_cancelled, pack, unpack
 from streams.core import lifecycle
 from streams.core.lifecycle import Start
+from streams.core.model import Outcome
 from streams.engine.commits import Committer
+from streams.engine.processor import Processor
 from streams.engine.requests import Requests
+from streams.engine.work import Work
+from streams.laws import LAWS
 
 from .log import Cluster
-from .shape import Fault, Shape
-from .worker import Consumer
+from .shape import Fault, Input, Shape
+from .worker import Consumer, NumberedPartition, SimulatedEngine
 from .world import Model, World
 
 SEEDS = 100
@@ -46,7 +52,7 @@ class ForgetsWhoEnded(Requests):
     """Finished requests are not recognised when they come again."""
 
     def get(self, key: bytes) -> bytes | None:
-        return self.open.get(key)
+        return self.waiting.get(key) or self.journaled.get(key)
 
 
 class ForgetsTooEarly(Requests):
@@ -61,6 +67,22 @@ class DropsAborted(Committer):
 
     def _put_back(self, taken: Any, error: Exception) -> None:
         super()._put_back([take._replace(outputs={}) for take in taken], error)
+
+
+class StartsCancelled(NumberedPartition):
+    """That an invocation was cancelled while it waited is written to its record, but not to the table."""
+
+    def put(self, key: bytes, packed: bytes, over: bool) -> None:
+        if not is_cancelled(packed):
+            super().put(key, packed, over)
+
+
+class ForgetsTheRecordToCome(NumberedPartition):
+    """A cancelled invocation may be forgotten although its retry record is still to come."""
+
+    def put(self, key: bytes, packed: bytes, over: bool) -> None:
+        state = unpack(packed)
+        super().put(key, pack(state), state.is_over)
 
 
 class SeeksLikeStockFaust(Consumer):
@@ -85,6 +107,45 @@ class SeeksLikeStockFaust(Consumer):
         partition.fetched[source] = end
         if partition.delivered[source] != position:
             partition.delivered[source] = partition.accepted[source] = position
+
+
+class RunsTwice(NumberedPartition):
+    """Nobody looks whether a request is under way already."""
+
+    def is_busy(self, key: bytes) -> bool:
+        return False
+
+
+class LosesCount(Requests):
+    """An invocation that ends is counted nowhere any more."""
+
+    def put(self, key: bytes, packed: bytes, over: bool) -> None:
+        super().put(key, packed, over)
+        if over:
+            del self.ended[key]
+
+
+class DeliversNothing(NumberedPartition):
+    """What goes to topics that are not ours is left out."""
+
+    def emit_to(self, target: TopicPartition, key: bytes | None, value: bytes, headers: Any) -> None:
+        """Nothing."""
+
+
+class AcquiresWhileStopping(SimulatedEngine):
+    """A worker that was told to stop takes over what it is given all the same."""
+
+    is_draining = property(lambda self: False, lambda self, value: None)
+
+
+async def _imagines(processor: Processor, work: Work, event: object) -> None:
+    """As `Processor.attempt`, but no function runs."""
+    processor.report(work, Outcome("returned", 200, b"{}"))
+
+
+def _forgets_executions(packed: bytes) -> Any:
+    """As `unpack`, but how often the function has run is forgotten."""
+    return replace(state_bytes.unpack(packed), executions=0)
 
 
 def _expires_never(state: Any, command: Any, policy: Any) -> Any:
@@ -114,8 +175,45 @@ def _forgetful(shape: Shape) -> None:
     shape.inputs = list({sent.key or sent: sent for sent in shape.inputs}.values())
 
 
+def _cancelled(shape: Shape) -> None:
+    """Whoever has an id is cancelled, by somebody who knows all of it."""
+    shape.commands = [
+        Input(
+            sent.at_s + delay_s, sent.number, sent.key, sent.value, (("command", b"cancel"), ("function", b"f_plain"))
+        )
+        for sent in shape.inputs
+        if sent.key is not None
+        for delay_s in (2.0, 8.0)
+    ]
+
+
+def _cancelled_and_forgotten(shape: Shape) -> None:
+    _forgetful(shape)
+    shape.faults = []
+    _cancelled(shape)
+
+
 def _refused(shape: Shape) -> None:
     shape.weather = replace(shape.weather, abort=0.3)
+
+
+def _calm(shape: Shape) -> None:
+    """Nothing goes wrong but functions."""
+    shape.faults = []
+    shape.weather = replace(shape.weather, abort=0.0, answer_lost=0.0, slow=0.0)
+    shape.unknown = 0.0
+
+
+def _repetitive(shape: Shape) -> None:
+    """Everything is sent twice, the second time while the first may run."""
+    _calm(shape)
+    shape.settings = replace(shape.settings, terminal_retention_s=1e9, terminal_max=10**9)
+    shape.inputs += [sent._replace(at_s=sent.at_s + 0.5) for sent in shape.inputs if sent.key is not None]
+
+
+def _leaving(shape: Shape) -> None:
+    """Workers are told to stop while they take partitions over."""
+    shape.faults = [Fault("quit", 0.0, "recovering", nth, 0.0) for nth in range(1, 60, 3)]
 
 
 def _late(shape: Shape) -> None:
@@ -132,7 +230,7 @@ class Variant:
     """What is broken, where it shows, and which laws it breaks."""
 
     name: str
-    laws: Iterable[str]
+    laws: tuple[str, ...]
     reshape: Callable[[Shape], None]
     model: Model = field(default_factory=Model)
 
@@ -142,8 +240,30 @@ VARIANTS = (
     Variant("forgets-who-ended", ("L2",), _busy, Model(requests=ForgetsWhoEnded)),
     Variant("fences-nobody", ("L2", "L4"), _busy, Model(cluster=FencesNobody)),
     Variant("drops-aborted", ("L1",), _refused, Model(committer=DropsAborted)),
+    Variant("starts-cancelled", ("L6",), _cancelled, Model(partition=StartsCancelled)),
+    Variant("forgets-the-record-to-come", ("L2",), _cancelled_and_forgotten, Model(partition=ForgetsTheRecordToCome)),
     Variant("forgets-too-early", ("L2",), _forgetful, Model(requests=ForgetsTooEarly)),
     Variant("seeks-like-stock-faust", ("L1",), _restless, Model(consumer=SeeksLikeStockFaust)),
+    Variant("loses-count", ("L5",), _calm, Model(requests=LosesCount)),
+    Variant("runs-twice", ("L7",), _repetitive, Model(partition=RunsTwice)),
+    Variant("delivers-nothing", ("L8",), _calm, Model(partition=DeliversNothing)),
+    Variant("acquires-while-stopping", ("stop",), _leaving, Model(engine=AcquiresWhileStopping)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A variant that replaces a function."""
+
+    variant: Variant
+    target: str
+    by: Any
+
+
+PATCHES = (
+    Patch(Variant("imagines", ("L3",), _calm), "streams.engine.processor.Processor.attempt", _imagines),
+    Patch(Variant("forgets-executions", ("L4",), _calm), "streams.engine.processor.unpack", _forgets_executions),
+    Patch(Variant("expires-never", ("L6",), _late), "streams.engine.work.decide", _expires_never),
 )
 
 
@@ -155,15 +275,20 @@ def test_a_broken_engine_is_caught(variant: Variant) -> None:
     assert World(caught_by, reshape=variant.reshape).run().violations == []
 
 
-def test_an_engine_that_does_not_look_at_the_age_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    variant = Variant("expires-never", ("L6",), _late)
-    for module in ("work", "careful"):
-        monkeypatch.setattr(f"streams.engine.{module}.decide", _expires_never)
-    caught_by = _first_seed(variant)
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.variant.name)
+def test_an_engine_with_a_broken_function_is_caught(patch: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patch.target, patch.by)
+    caught_by = _first_seed(patch.variant)
     monkeypatch.undo()
 
-    assert caught_by is not None
-    assert World(caught_by, reshape=variant.reshape).run().violations == []
+    assert caught_by is not None, f"{patch.variant.name} broke none of {patch.variant.laws} in {SEEDS} seeds"
+    assert World(caught_by, reshape=patch.variant.reshape).run().violations == []
+
+
+def test_every_law_catches_somebody() -> None:
+    variants = (*VARIANTS, *(patch.variant for patch in PATCHES))
+
+    assert LAWS.keys() <= {variant.laws[0] for variant in variants}
 
 
 def _first_seed(variant: Variant) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
+from streams.engine.engine import TRANSACTION_TIMEOUT_MS
 from streams.engine.transaction import Member, Position
 
 from .log import Cluster
@@ -115,7 +116,7 @@ def test_who_takes_the_name_aborts_and_fences(cluster: Cluster) -> None:
 
 def test_a_transaction_does_not_stay_open_for_ever(cluster: Cluster) -> None:
     epoch = begin(cluster)
-    pass_time(cluster, 100)
+    pass_time(cluster, 2 * TRANSACTION_TIMEOUT_MS / 1000)
 
     assert cluster.end("t", epoch, committed=True)[0] == "fenced"
     assert cluster.is_quiet

@@ -14,7 +14,7 @@ import pytest
 
 from .world import Report, World
 
-SEEDS = int(os.environ.get("STREAMS_SIMULATION_SEEDS", "60"))
+SEEDS = int(os.environ.get("STREAMS_SIMULATION_SEEDS", "40"))
 SEED = os.environ.get("STREAMS_SIMULATION_SEED", "")
 AT_ONCE = 20
 TRACE_LINES_MAX = 300

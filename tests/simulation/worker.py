@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any, NoReturn
 
@@ -143,32 +143,31 @@ class Reader:
         bounds: dict[TopicPartition, tuple[int, int]] = await self._cluster.send(self._cluster.bounds, sources)
         return bounds
 
-    async def read(self, tables: Mapping[TopicPartition, dict[bytes, bytes]], waiting: Waiting) -> int:
+    async def tables(
+        self, changelogs: Sequence[TopicPartition], waiting: Waiting
+    ) -> AsyncIterator[tuple[TopicPartition, dict[bytes, bytes], int]]:
+        bounds = await self.bounds(changelogs)
+        for changelog in changelogs:
+            table: dict[bytes, bytes] = {}
+            yield changelog, table, await self._read(changelog, *bounds[changelog], table, waiting)
+
+    async def _read(
+        self, changelog: TopicPartition, position: int, end: int, table: dict[bytes, bytes], waiting: Waiting
+    ) -> int:
         loop = asyncio.get_running_loop()
-        bounds = await self.bounds(list(tables))
-        left = {partition: last for partition, (_, last) in bounds.items() if last}
-        positions = {partition: first for partition, (first, _) in bounds.items()}
         count, progress = 0, loop.time()
-        while left:
+        while position < end:
             self._point("recovering")
-            for partition, (records, position) in (await self._cluster.send(self._fetch, positions)).items():
-                _apply(tables[partition], records)
-                positions[partition] = position
-                if records:
-                    count, progress = count + len(records), loop.time()
-            for partition in [partition for partition, end in left.items() if positions[partition] >= end]:
-                del left[partition]
-            if left:
+            records, position = await self._cluster.send(self._fetch, changelog, position)
+            if read := _apply(table, records):
+                count, progress = count + read, loop.time()
+            if position < end:
                 await waiting(loop.time() - progress)
                 await asyncio.sleep(0.01)
         return count
 
-    def _fetch(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, tuple[list[Any], int]]:
-        count_max = self._cluster.rng.randint(1, 100)
-        return {
-            partition: self._cluster.log(*partition).read(position, count_max)
-            for partition, position in positions.items()
-        }
+    def _fetch(self, changelog: TopicPartition, position: int) -> tuple[list[Any], int]:
+        return self._cluster.log(*changelog).read(position, self._cluster.rng.randint(1, 100))
 
 
 class NumberedPartition(Partition):
@@ -237,7 +236,7 @@ class Consumer:
         self._recovery = asyncio.Event()
         self._recovery_generation = 0
         self._revoked = False
-        self._inboxes: tuple[deque[Batch], deque[Batch]] = (deque(), deque())
+        self._inboxes: dict[str, deque[Batch]] = {agent: deque() for agent in ("invocations", "commands", "retries")}
 
     # -- what the engine asks ------------------------------------------------------------------------------------
 
@@ -257,16 +256,16 @@ class Consumer:
 
     async def deliver(self, batch: Batch) -> None:
         """Into the agent's queue; it comes out of it in order, and a little later."""
-        inbox = self._inboxes[batch.source.topic != self.engine.topics.invocations]
-        inbox.append(batch)
-        self.worker.process.call_later(self.rng.random() * self.rng.choice(HOPS_S), self._process, inbox)
+        topics = self.engine.topics
+        agent = {topics.invocations: "invocations", topics.commands: "commands"}.get(batch.source.topic, "retries")
+        self._inboxes[agent].append(batch)
+        self.worker.process.call_later(self.rng.random() * self.rng.choice(HOPS_S), self._process, agent)
 
-    def _process(self, inbox: deque[Batch]) -> None:
-        batch, processor = inbox.popleft(), self.worker.processor
+    def _process(self, agent: str) -> None:
+        batch = self._inboxes[agent].popleft()
         self.worker.point("delivered")
-        step = processor.invocations if inbox is self._inboxes[0] else processor.retries
         try:
-            step(batch)
+            getattr(self.worker.processor, agent)(batch)
         except Exception as error:
             self.engine.task_failed(error)
 
@@ -347,7 +346,7 @@ class Consumer:
         if self.adopted != generation or self._recovery.is_set():
             return
         self.resume_sources(self.assigned)
-        if self.perform_seek() and not self._revoked:
+        if self.perform_seek() and not self._revoked and not self.engine.is_draining:
             self.flow = True
             self._resumed.set()
             self._news.set()
@@ -427,6 +426,8 @@ class Worker:
     """A process, from its start to its end."""
 
     is_stopping = False
+    has_let_go = False
+    """It has drained; whatever begins from now on begins a second time at the next owner."""
 
     def __init__(self, world: Any, name: str, process: Process, instance_id: str | None) -> None:
         self.world = world
@@ -487,6 +488,8 @@ class Worker:
         self.is_stopping = True
         self.consumer._stop_flow()
         await self.engine.drain()
+        self.has_let_go = True
+        await asyncio.sleep(self.rng.random() * 0.5)  # Faust stops its services one after the other
         if self.instance_id is None:
             await self.cluster.send(self.cluster.group.leave, self.consumer.member_id)
         self.world.exited(self)

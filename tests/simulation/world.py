@@ -104,7 +104,7 @@ class World:
         """The latest process of each name."""
         self._replaced: list[Worker] = []
         """Earlier ones that were stopped while another process got their name."""
-        self._inputs_left = len(self.shape.inputs)
+        self._inputs_left = len(self.shape.inputs) + len(self.shape.commands)
         self._points: Counter[str] = Counter()
         self._traps: dict[str, list[Fault]] = defaultdict(list)
         self._starts: Counter[str] = Counter()
@@ -150,7 +150,9 @@ class World:
         for name in self.shape.names:
             self.cluster.later(self.rng.random() * 3.0, self.start, name)
         for sent in self.shape.inputs:
-            self.cluster.later(sent.at_s, self._send, sent)
+            self.cluster.later(sent.at_s, self._send, TOPICS.invocations, sent)
+        for sent in self.shape.commands:
+            self.cluster.later(sent.at_s, self._send, TOPICS.commands, sent)
         for fault in self.shape.faults:
             if fault.point:
                 self._traps[fault.point].append(fault)
@@ -163,10 +165,11 @@ class World:
         while not self.cluster.is_quiet:  # noqa: ASYNC110  # a late rebalance, for instance
             await asyncio.sleep(5.0)
 
-    def _send(self, sent: Input) -> None:
+    def _send(self, topic: str, sent: Input) -> None:
         self._inputs_left -= 1
-        record = self.cluster.produce(TOPICS.invocations, sent.number, sent.key, sent.value, sent.headers)
-        self.note("client", "sends", record.partition, record.offset, dict(sent.headers), sent.value)
+        record = self.cluster.produce(topic, sent.number, sent.key, sent.value, sent.headers)
+        what = "sends" if topic == TOPICS.invocations else "cancels"
+        self.note("client", what, record.key, record.partition, record.offset, dict(sent.headers), sent.value)
 
     def _news(self) -> None:
         """Tell the workers, soon, that there may be something to read; and see whether all is done."""
@@ -190,13 +193,13 @@ class World:
             and all(
                 cluster.group.offsets.get(TopicPartition(topic, number), (0,))[0]
                 >= cluster.log(topic, number).high_watermark
-                for topic in (TOPICS.invocations, *TOPICS.tiers)
+                for topic in (TOPICS.invocations, TOPICS.commands, *TOPICS.tiers)
                 for number in range(cluster.partitions)
             )
         )
 
     def _committed(self, transaction: Transaction) -> None:
-        for request_id, facts in self.ledger.add(transaction):
+        for request_id, facts in self.ledger.add(transaction, self._clock_ms()):
             self.note(transaction.producer, "writes", request_id, " ".join(map(_brief, facts)))
         self.statistics["transactions"] += 1
         for worker in self.workers.values():
@@ -260,8 +263,14 @@ class World:
         """A function begins. A process that has given a partition up is another one from then on."""
         process = f"{worker.process.name}-{worker.drops}"
         self.note(worker.process.name, "runs", call.request_id, call.attempt, plan.kind, round(plan.duration_s, 3))
+        if worker.has_let_go:
+            fault = f"began in {worker.process.name} after that had let go of everything"
+            self.ledger.faults.append(Violation("stop", call.request_id, fault))
         run = Run(call.request_id, call.attempt, process, self._clock_ms())
         self.ledger.runs.append(run)
+        member = worker.consumer.member()
+        if call.request_id in self.ledger.cancelled_ms and member is not None and not self.cluster.group.refuse(member):
+            self.ledger.faults.append(Violation("L6", call.request_id, "started although it was cancelled"))
         hold_s = worker.engine.settings.hold_s
         if plan.duration_s > hold_s:
             worker.process.call_later(hold_s + self.rng.random(), worker.journal)

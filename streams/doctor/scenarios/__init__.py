@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.doctor.scenarios import broker, crashes, inputs, network, soak, workers
+from streams.doctor.scenarios import broker, crashes, inputs, mayhem, network, soak, workers
 from streams.doctor.trial import Scenario
 
 SCENARIOS: dict[str, Scenario] = {
@@ -11,10 +11,13 @@ SCENARIOS: dict[str, Scenario] = {
         workers.KILL,
         workers.STORM,
         broker.BROKER,
+        broker.OUTAGE,
         workers.PAUSE,
         crashes.CRASH,
         network.NETWORK,
         inputs.POISON,
+        inputs.CULPRIT,
+        mayhem.MAYHEM,
         soak.SOAK,
     )
 }

@@ -11,6 +11,8 @@ from streams.laws import Violation
 VICTIM = 1
 WITHIN_S = 45.0
 """A worker comes to its point within seconds, or the point is never reached."""
+BEFORE_S = 60.0
+"""Every partition has an outcome after that."""
 
 ONCE = ("during-recovery", "after-claim", "during-drain")
 """Points that a process passes once or a few times only."""
@@ -31,6 +33,7 @@ def plan_crashes(seed: int, size: Size) -> tuple[Strike, ...]:
 async def crash(trial: Trial, plan: tuple[Strike, ...]) -> None:
     """One worker after the other goes to its death; the others go on."""
     crew = trial.crew
+    await trial.watch.everywhere(BEFORE_S)  # whoever takes a partition over has something to recover
     for strike in plan:
         await trial.stop(strike.slot)
         crew.start(strike.slot, **{VARIABLE: strike.kind})

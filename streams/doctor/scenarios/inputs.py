@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streams.doctor.inputs import CULPRIT_ONE_IN, culprits
 from streams.doctor.poison import poisoned
 from streams.doctor.scenarios.planning import named
 from streams.doctor.trial import Scenario, Size, Strike, Trial
@@ -25,4 +26,15 @@ POISON = Scenario(
     inputs=poisoned,
     names=named,
     forbids_exits=True,
+)
+
+CULPRIT = Scenario(
+    name="culprit",
+    does="invocations that kill their worker (segmentation fault, exit, out of memory), between others that do not",
+    short=Size(invocations=3 * CULPRIT_ONE_IN, per_second=50),
+    full=Size(invocations=20 * CULPRIT_ONE_IN, per_second=50),
+    plan=plan_nothing,
+    act=nothing,
+    inputs=culprits,
+    names=named,
 )

@@ -6,7 +6,9 @@ import asyncio
 import os
 import sys
 import time
+from itertools import compress
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 from streams.doctor.inputs import mixed
@@ -23,6 +25,10 @@ WARM_UP = 0.25
 RSS_SLOPE_MAX_MB_H = 1.0
 FD_SLOPE_MAX_H = 1.0
 """Files open and close with connections; a leak of one a minute would be 60."""
+SLOPE_COUNTS_AFTER_S = 3600.0
+"""In less time what the garbage collector happens to leave is more than such slopes; then whole MB and files count."""
+RSS_GROWTH_MAX_MB = 10.0
+FD_GROWTH_MAX = 10
 KILL_EVERY_S = 60.0
 
 
@@ -57,22 +63,47 @@ async def soak(trial: Trial, plan: tuple[Strike, ...]) -> None:
         await trial.load.reached(trial.size.invocations)
     finally:
         measuring.cancel()
-    trial.figures.blame(*faults(samples))
+    growth = growth_of(samples)
+    if growth is not None:
+        trial.notes = f"RSS {growth.rss_mb_h:+.1f} MB/h, open files {growth.files_h:+.1f}/h in {growth.took_s:.0f} s"
+        trial.figures.blame(*faults(growth))
 
 
-def faults(samples: list[Sample]) -> list[Violation]:
-    """What grows that should not."""
+class Growth(NamedTuple):
+    """What a worker holds more and more of, after warming up."""
+
+    took_s: float
+    rss_mb_h: float
+    files_h: float
+    rss_mb: float
+    """The last third of the time against the first."""
+    files: float
+
+
+def growth_of(samples: list[Sample]) -> Growth | None:
+    """None when there is too little to say anything."""
     counted = samples[round(len(samples) * WARM_UP) :]
-    if len(counted) < 2:
-        return []
+    third = len(counted) // 3
+    if not third:
+        return None
     hours = [sample.at_s / 3600 for sample in counted]
-    rss, files = (slope(hours, [sample[index] for sample in counted]) for index in (1, 2))
-    found = []
-    if rss > RSS_SLOPE_MAX_MB_H:
-        found.append(Violation("memory", "", f"a worker's RSS grows by {rss:.1f} MB/h"))
-    if files > FD_SLOPE_MAX_H:
-        found.append(Violation("files", "", f"a worker's open files grow by {files:.1f}/h"))
-    return found
+    slopes = (slope(hours, [sample[index] for sample in counted]) for index in (1, 2))
+    first, last = counted[:third], counted[-third:]
+    steps = (median(sample[index] for sample in last) - median(sample[index] for sample in first) for index in (1, 2))
+    return Growth(counted[-1].at_s - counted[0].at_s, *slopes, *steps)
+
+
+def faults(growth: Growth) -> list[Violation]:
+    """What grows that should not."""
+    if growth.took_s >= SLOPE_COUNTS_AFTER_S:
+        grows = growth.rss_mb_h > RSS_SLOPE_MAX_MB_H, growth.files_h > FD_SLOPE_MAX_H
+    else:
+        grows = growth.rss_mb > RSS_GROWTH_MAX_MB, growth.files > FD_GROWTH_MAX
+    found = (
+        Violation("memory", "", f"a worker's RSS grows by {growth.rss_mb_h:.1f} MB/h"),
+        Violation("files", "", f"a worker's open files grow by {growth.files_h:.1f}/h"),
+    )
+    return list(compress(found, grows))
 
 
 def slope(xs: list[float], ys: list[float]) -> float:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from streams.core.model import Function, FunctionDestination, HttpTarget, KafkaDestination, PythonTarget
 from streams.errors import ConfigurationError
-from streams.functions import CACHE_MAX, Functions, _Reader, load_functions
+from streams.functions import Functions, load_functions
+from streams.functions.catalogue import CACHE_MAX
+from streams.functions.file import _Reader
 from streams.providers import PROVIDERS
 
 HANDLERS = """
@@ -205,6 +207,16 @@ def test_what_a_callable_is_decides_where_it_runs(load: Load, module: str, attri
     assert function.target == PythonTarget(module, attribute, isolation)
 
 
+def test_chains_are_cut_unless_that_is_allowed(load: Load) -> None:
+    line = '\nrecursion = "allow"\nqualifiers.prod = {}'
+    allowed, cut = (found(load(AWS + more), "resize").policy.depth_max for more in (line, ""))
+    alias = load(AWS + line).resolve("resize", "prod")
+
+    assert (cut, allowed) == (16, 1_000_000)
+    assert isinstance(alias, Function)
+    assert alias.policy.depth_max == 1_000_000
+
+
 # -- what is refused -------------------------------------------------------------------------------------------------
 
 
@@ -224,6 +236,7 @@ def test_what_a_callable_is_decides_where_it_runs(load: Load, module: str, attri
         ('isolation = "fork"', 'isolation: "fork" is not "inline" or "thread" or "process"'),
         ('isolation = "thread"', "isolation: quick is an async def function, which runs inline or in a process"),
         ('records = "some"', 'records: "some" is not "all" or "failures" or "none"'),
+        ('recursion = "maybe"', 'recursion: "maybe" is not "terminate" or "allow"'),
         ('url = "http://host/"', "url: there is a target, too; a function has one of them"),
         ("runtime_api = true", "runtime_api: belongs to a url"),
         ('on_success = ""', 'on_success: "" is not a text'),
@@ -377,6 +390,7 @@ _scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_
 _keys = st.sampled_from([
     "name", "provider", "target", "url", "runtime_api", "timeout_s", "isolation", "retries", "age_max_s", "version",
     "reserved_concurrency", "on_success", "on_failure", "dead_letter", "records", "qualifiers", "account", "region",
+    "recursion",
 ]) | st.text("ab.$", max_size=3)  # fmt: skip
 _flat = st.dictionaries(_keys, _scalars, max_size=4)
 _values = _scalars | st.lists(_scalars, max_size=2) | _flat | st.dictionaries(_keys, _flat, max_size=2)

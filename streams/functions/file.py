@@ -1,15 +1,14 @@
-"""The functions of `streams.toml`, checked in full before anything runs, and found by name, ARN or URN.
+"""What `streams.toml` says, checked in full before anything runs.
 
-Each alias or version is a `Function` of its own, with its own retries, age and destinations: they are looked up by the
-qualifier that was asked for and never inherited from the newest version (AWS and FC, measured). What a function runs
-and where, its time limit, concurrency, dead-letter topic and records belong to the function and hold for all of them;
-a qualifier may have a target of its own.
+What a function runs and where, its time limit, concurrency, dead-letter topic and records belong to the function and
+hold for all of its versions and aliases; a qualifier may have a target of its own.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import logging
 import math
 import re
 import sys
@@ -21,127 +20,64 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from streams.core.model import Destination, Function, FunctionDestination, HttpTarget, KafkaDestination, PythonTarget
+from streams.core.model import (
+    Destination,
+    Function,
+    FunctionDestination,
+    HttpTarget,
+    KafkaDestination,
+    PythonTarget,
+    ServiceDestination,
+)
 from streams.errors import ConfigurationError
+from streams.functions.catalogue import TIMEOUT_S, Functions
 from streams.invokers.python import NotAHandler, is_async, load_handler
 from streams.providers import PROVIDERS
 from streams.providers.base import Provider
 
-CACHE_MAX = 10_000
-"""Answers of `Functions.resolve` that are remembered; references come from outside and may be any text."""
-
-TIMEOUT_S = 60.0
-"""Time limit of a function that sets none."""
-
-
-class Functions:
-    """All functions that a process knows, with their providers. It never changes."""
-
-    def __init__(
-        self,
-        functions: Iterable[Function] = (),
-        providers: Mapping[str, Provider] = PROVIDERS,
-        time_scale: float = 1.0,
-    ) -> None:
-        self.time_scale = time_scale
-        """Already in the policies: every delay and age was multiplied by it."""
-        self._providers = dict(providers)
-        self._by_name: dict[str, dict[str, dict[str, Function]]] = {}
-        """Name, provider, qualifier."""
-        for function in functions:
-            self._by_name.setdefault(function.name, {}).setdefault(function.provider, {})[function.qualifier] = function
-        self._resolved: dict[tuple[str, str | None], Function | str] = {}
-
-    def __iter__(self) -> Iterator[Function]:
-        """Every qualifier of every function."""
-        for providers in self._by_name.values():
-            for qualifiers in providers.values():
-                yield from qualifiers.values()
-
-    def resolve(self, reference: str, qualifier: str | None) -> Function | str:
-        """The function that *reference* names (name, ``name:qualifier``, ARN or URN) in its version *qualifier*.
-
-        When there is none, why: a sentence for whoever sent the invocation.
-        """
-        key = (reference, qualifier)
-        found = self._resolved.get(key)
-        if found is None:
-            if len(self._resolved) >= CACHE_MAX:
-                self._resolved.clear()
-            found = self._resolved[key] = self._find(reference, qualifier)
-        return found
-
-    def gone(self, reference: str, qualifier: str | None) -> Function | None:
-        """What is left of a function that `resolve` no longer finds: its address, and its provider's default rules.
-
-        For an invocation that was accepted while the function was there. There is nothing to run. None when
-        *reference* does not tell the provider, as a plain name does not.
-        """
-        parsed = [(p, found) for p in self._providers.values() if (found := p.parse_reference(reference)) is not None]
-        if len(parsed) != 1:
-            return None
-        [(provider, found)] = parsed
-        wanted = found.qualifier or qualifier or provider.latest
-        return Function(
-            name=found.name,
-            qualifier=wanted,
-            provider=provider.name,
-            resource=provider.resource(found.name, wanted),
-            executed_version=wanted,
-            target=PythonTarget("", "", "inline"),
-            timeout_ms=round(TIMEOUT_S * 1000),
-            policy=provider.policy(None, None).scaled(self.time_scale),
-        )
-
-    def provider(self, name: str) -> Provider:
-        """The provider with the settings of its table."""
-        return self._providers[name]
-
-    def kafka_topics(self) -> frozenset[str]:
-        """Topics outside our own that ended invocations are written to; none of them has our prefix."""
-        targets = (t for function in self for t in (function.on_success, function.on_failure, function.dead_letter))
-        return frozenset(target.topic for target in targets if isinstance(target, KafkaDestination))
-
-    def _find(self, reference: str, qualifier: str | None) -> Function | str:
-        found = self._candidates(reference)
-        if not found:
-            return "No function has this name."
-        if len(found) > 1:
-            return f"Functions of {' and '.join(found)} have this name: only an ARN or URN tells which one is meant."
-        [(provider, (own_qualifier, qualifiers))] = found.items()
-        if own_qualifier is not None and qualifier is not None and own_qualifier != qualifier:
-            return "The qualifier in the function's name is not the specified qualifier."
-        wanted = own_qualifier or qualifier or self._providers[provider].latest
-        return qualifiers.get(wanted) or "The function has no such version or alias."
-
-    def _candidates(self, reference: str) -> dict[str, tuple[str | None, dict[str, Function]]]:
-        """By provider: the qualifier that *reference* holds, and the versions of the function it names."""
-        if reference in self._by_name:
-            return {provider: (None, qualifiers) for provider, qualifiers in self._by_name[reference].items()}
-        candidates = {}
-        for name, provider in self._providers.items():
-            parsed = provider.parse_reference(reference)
-            if parsed is not None and (qualifiers := self._by_name.get(parsed.name, {}).get(name)) is not None:
-                candidates[name] = (parsed.qualifier, qualifiers)
-        return candidates
+log = logging.getLogger(__name__)
 
 
 def load_functions(path: Path | None) -> Functions:
-    """Read `streams.toml` at *path*; None gives no functions.
+    """The functions of `streams.toml` at *path* alone; None gives no functions. Raises `ConfigurationError`."""
+    return read_functions(read_document(path), path)
 
-    The file's folder becomes the first on `sys.path`, and every Python target is imported. Raises `ConfigurationError`
-    naming all that is wrong: file, function and key.
+
+def read_document(path: Path | None) -> dict[str, Any]:
+    """The tables of `streams.toml` at *path*, not checked yet; its folder becomes the first on `sys.path`.
+
+    Raises `ConfigurationError` when it is no TOML file.
     """
     if path is None:
-        return Functions()
+        return {}
     folder = str(path.resolve().parent)
     if sys.path[:1] != [folder]:
         sys.path.insert(0, folder)
+    return _document(path)
+
+
+def read_functions(document: Mapping[str, Any], path: Path | None) -> Functions:
+    """The functions in *document*, which was read from *path*; every Python target is imported.
+
+    Raises `ConfigurationError` naming all that is wrong: file, function and key.
+    """
+    if path is None:
+        return Functions()
     reader = _Reader()
-    functions = reader.functions(_document(path))
+    functions = reader.functions(document)
     if reader.faults:
         raise ConfigurationError("\n".join((f"{path} cannot be used:", *(f"- {fault}" for fault in reader.faults))))
     return functions
+
+
+def read_stored(table: Mapping[str, Any], functions: Functions) -> tuple[list[Function], list[str]]:
+    """All qualifiers of the function in *table*, and what is wrong with it: then they are of no use.
+
+    *table* was stored by an API (`stored`), with the settings of *functions* around it. Unlike in a file, destinations
+    may be services that nothing here delivers to, and a target need not be there: it is an error of each attempt then.
+    """
+    reader = _Reader(functions, lenient=True)
+    return list(reader.function(table, "")), reader.faults
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -156,8 +92,11 @@ def _document(path: Path) -> dict[str, Any]:
 # -- tables ----------------------------------------------------------------------------------------------------------
 
 _QUALIFIER_KEYS = ("target", "url", "runtime_api", "retries", "age_max_s", "on_success", "on_failure")
-_SHARED_KEYS = ("timeout_s", "isolation", "reserved_concurrency", "dead_letter", "records")
+_SHARED_KEYS = ("timeout_s", "isolation", "reserved_concurrency", "dead_letter", "records", "recursion")
 _FUNCTION_KEYS = ("name", "provider", *_QUALIFIER_KEYS, *_SHARED_KEYS, "qualifiers")
+
+LINKS_MAX = 1_000_000
+"""Of a chain of functions that is not cut because of its length; longer ones are no invocations of ours."""
 
 _EMULATOR_PATH = re.compile(r"/2015-03-31/functions/[^/]+/invocations")
 _TOPIC = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}")
@@ -168,9 +107,10 @@ _PYTHON_TARGET = re.compile(rf"({_DOTTED}):({_DOTTED})")
 class _Table:
     """One table of the file. Every key is taken once; what is wrong with it goes to *faults*."""
 
-    def __init__(self, content: Mapping[str, Any], where: str, faults: list[str]) -> None:
+    def __init__(self, content: Mapping[str, Any], where: str, faults: list[str], lenient: bool = False) -> None:
         self.content = content
         self.where = where
+        self.lenient = lenient
         self._faults = faults
 
     def fault(self, key: str, text: str) -> None:
@@ -233,10 +173,13 @@ class _Table:
 class _Reader:
     """Turns the file into `Functions`, and remembers all that is wrong with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, around: Functions | None = None, lenient: bool = False) -> None:
         self.faults: list[str] = []
-        self._providers: dict[str, Provider] = {}
-        self._time_scale = 1.0
+        self._providers = {name: around.provider(name) for name in PROVIDERS} if around is not None else {}
+        self._time_scale = around.time_scale if around is not None else 1.0
+        self._lenient = lenient
+        self._loops_allowed = False
+        """Whether the function that is being read may be part of an endless chain."""
 
     def functions(self, document: Mapping[str, Any]) -> Functions:
         """The functions in *document*; of use only if there are no faults."""
@@ -272,14 +215,15 @@ class _Reader:
         seen = set()
         for number, entry in enumerate(entries, 1):
             label = f'function "{entry["name"]}"' if isinstance(entry.get("name"), str) else f"function number {number}"
-            yield from self._function(_Table(entry, f"{label}, ", self.faults))
+            yield from self.function(entry, f"{label}, ")
             key = (str(entry.get("provider")), str(entry.get("name")))
             if key in seen:
                 self.faults.append(f"{label}: {key[0]} has it twice")
             seen.add(key)
 
-    def _function(self, table: _Table) -> Iterator[Function]:
+    def function(self, entry: Mapping[str, Any], where: str) -> Iterator[Function]:
         """All qualifiers of one function."""
+        table = _Table(entry, where, self.faults, self._lenient)
         table.only(_FUNCTION_KEYS)
         name, provider_name = table.text("name"), table.text("provider", PROVIDERS)
         for key, value in (("name", name), ("provider", provider_name)):
@@ -299,6 +243,7 @@ class _Reader:
             "dead_letter": _dead_letter(table),
             "records": table.text("records", ("all", "failures", "none")) or "all",
         }
+        self._loops_allowed = table.text("recursion", ("terminate", "allow")) == "allow"
         isolation = table.text("isolation", ("inline", "thread", "process"))
         if isolation is not None and "url" in table.content:
             table.fault("isolation", "belongs to a target")
@@ -325,7 +270,8 @@ class _Reader:
         elif parsed is None or parsed.qualifier != qualifier:
             table.fault(f"qualifiers.{qualifier}", f"is no version or alias of {provider.name}")
         qualifiers = _Table(table.table("qualifiers"), f"{table.where}qualifiers.", self.faults)
-        own = _Table(qualifiers.table(qualifier), f"{table.where}qualifiers.{qualifier}.", self.faults)
+        where = f"{table.where}qualifiers.{qualifier}."
+        own = _Table(qualifiers.table(qualifier), where, self.faults, self._lenient)
         own.only((*_QUALIFIER_KEYS, "version"))
         version = own.text("version") or qualifier
         return self._version(own, provider, qualifier, version, _target(own, isolation) or target, shared)
@@ -345,12 +291,15 @@ class _Reader:
         on_success, on_failure = (_destination(table, key, provider) for key in ("on_success", "on_failure"))
         if retries is None and (on_success or on_failure):
             retries = provider.retries.default  # FunctionGraph retries only what is configured
+        policy = provider.policy(retries, age_max_s).scaled(self._time_scale)
+        if self._loops_allowed:
+            policy = dataclasses.replace(policy, depth_max=LINKS_MAX)
         return Function(
             qualifier=qualifier,
             resource=provider.resource(shared["name"], qualifier),
             executed_version=version,
             target=target or PythonTarget("", "", "inline"),  # a fault has been noted
-            policy=provider.policy(retries, age_max_s).scaled(self._time_scale),
+            policy=policy,
             on_success=on_success,
             on_failure=on_failure,
             **shared,
@@ -414,12 +363,13 @@ def _python_target(table: _Table, text: str, isolation: str | None) -> PythonTar
     target = PythonTarget(match[1], match[2], "inline")
     try:
         asynchronous = is_async(load_handler(target))
-    except NotAHandler as error:
-        table.fault("target", str(error))
-        return None
     except (Exception, SystemExit) as error:
-        table.fault("target", _import_fault(target.module, error))
-        return None
+        fault = str(error) if isinstance(error, NotAHandler) else _import_fault(target.module, error)
+        if not table.lenient:
+            table.fault("target", fault)
+            return None
+        log.error("%s cannot be run here: %s", text, fault)
+        return dataclasses.replace(target, isolation="process" if isolation == "process" else "thread")
     if isolation == "thread" and asynchronous:
         table.fault("isolation", f"{match[2]} is an async def function, which runs inline or in a process")
     if isolation == "inline" and not asynchronous:
@@ -444,27 +394,32 @@ def _destination(table: _Table, key: str, provider: Provider) -> Destination | N
     address = table.text(key)
     if address is None:
         return None
-    topic = _kafka_topic(address)
+    topic = kafka_topic(address)
     if topic is not None:
         return KafkaDestination(topic)
     if provider.parse_destination(address) is not None:
         return FunctionDestination(address)
+    if table.lenient:
+        return ServiceDestination(address)
     kinds = f"kafka://topic, nor the ARN or URN of a function of {provider.name}"
     table.fault(key, f"{_shown(address)} is neither {kinds}; this version delivers to Kafka topics and functions")
     return None
 
 
-def _dead_letter(table: _Table) -> KafkaDestination | None:
+def _dead_letter(table: _Table) -> KafkaDestination | ServiceDestination | None:
     address = table.text("dead_letter")
-    topic = _kafka_topic(address) if address is not None else None
-    if address is not None and topic is None:
-        table.fault(
-            "dead_letter", f"{_shown(address)} is not kafka://topic; this version has no other dead-letter queues"
-        )
-    return KafkaDestination(topic) if topic is not None else None
+    if address is None:
+        return None
+    topic = kafka_topic(address)
+    if topic is not None:
+        return KafkaDestination(topic)
+    if table.lenient:
+        return ServiceDestination(address)
+    table.fault("dead_letter", f"{_shown(address)} is not kafka://topic; this version has no other dead-letter queues")
+    return None
 
 
-def _kafka_topic(address: str) -> str | None:
+def kafka_topic(address: str) -> str | None:
     """The topic in ``kafka://topic``; None for anything else, and for a name that no topic can have."""
     topic = address.removeprefix("kafka://")
     return topic if topic != address and _TOPIC.fullmatch(topic) else None

@@ -1,0 +1,1 @@
+"""What people and status APIs look at: a read model of all invocations, projected from `facts`."""

@@ -1,0 +1,133 @@
+"""Services of a gateway without Kafka: what is accepted is written down, functions are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from multidict import CIMultiDict, CIMultiDictProxy, MultiDict
+
+from streams.console.store import ReadModel
+from streams.core.model import Outcome
+from streams.functions import Functions
+from streams.functions.live import Description
+from streams.functions.stored import Entry, Key
+from streams.gateway.edge import Api, Refused, Reply, Request, Table
+from streams.gateway.keys import Keys
+from streams.gateway.services import Services
+from streams.gateway.statuses import Statuses
+from streams.invokers import Call
+from streams.settings import Settings
+
+NOW_MS = 1_700_000_000_000
+
+
+class FakeIntake:
+    """Writes down what it accepts, or raises what it is told to."""
+
+    def __init__(self) -> None:
+        self.accepted: list[tuple[str, bytes, dict[str, bytes]]] = []
+        self.cancelled: list[tuple[str, int]] = []
+        self.error: Exception | None = None
+
+    def partition_of(self, request_id: str) -> int:
+        return 0
+
+    async def cancel(self, request_id: str, partition: int) -> None:
+        self.cancelled.append((request_id, partition))
+
+    async def accept(self, request_id: str, event: bytes, headers: list[tuple[str, bytes]]) -> tuple[int, int]:
+        if self.error is not None:
+            raise self.error
+        self.accepted.append((request_id, event, dict(headers)))
+        return 0, len(self.accepted) - 1
+
+
+class FakeLive:
+    """Functions of a file and of what was put, without Kafka."""
+
+    def __init__(self, file: Path) -> None:
+        self.description = Description(file)
+        self.topics: list[str] = []
+
+    @property
+    def functions(self) -> Functions:
+        return self.description.functions()
+
+    async def make_topics(self, destinations: Collection[str]) -> None:
+        self.topics += destinations
+
+    async def put(self, key: Key, entry: Entry | None) -> None:
+        if entry is None:
+            self.description.entries.pop(key, None)
+        else:
+            self.description.entries[key] = entry
+
+
+class FakeInvokers:
+    """Runs what the test says."""
+
+    def __init__(self) -> None:
+        self.handler: Callable[[Call], Outcome] = lambda call: Outcome("returned", payload=b'{"ok":true}')
+
+    def prepare(self, function: Any, provider: Any) -> Any:
+        async def run(call: Call) -> Outcome:
+            return self.handler(call)
+
+        return run
+
+    def release(self, run: Any) -> None:
+        """Nothing is held."""
+
+
+class Bench:
+    """An API with services around it."""
+
+    def __init__(self, folder: Path, make: Callable[[Services], Api], functions: str, keys: Keys | None = None) -> None:
+        file = folder / "streams.toml"
+        file.write_text(functions)
+        self.intake = FakeIntake()
+        self.invokers = FakeInvokers()
+        self.model = ReadModel(str(folder / "model.db"))
+        self.model.prepare()
+        self.live = FakeLive(file)
+        self.services = Services(
+            settings=Settings(),
+            live=self.live,  # type: ignore[arg-type]
+            intake=self.intake,  # type: ignore[arg-type]
+            invokers=self.invokers,  # type: ignore[arg-type]
+            statuses=Statuses(self.model),
+            keys=keys or Keys(),
+            now_ms=lambda: NOW_MS,
+        )
+        self.api = make(self.services)
+        self._table = Table({}, self.api)
+
+    async def send(
+        self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None, request_id: str = "id-1"
+    ) -> Reply:
+        """What the server would answer."""
+        raw_path, _, raw_query = path.partition("?")
+        found = self._table.find(method, raw_path)
+        try:
+            if found.route is None:
+                raise self.api.unknown(method, raw_path, found.other_methods)
+            if len(body) > found.route.body_bytes_max:
+                raise self.api.too_large(found.route, len(body))
+            pairs = parse_qsl(raw_query, keep_blank_values=True)
+            given = CIMultiDictProxy(CIMultiDict(headers or {}))
+            return await found.route.handler(
+                Request(method, raw_path, raw_query, MultiDict(pairs), given, body, request_id, found.parameters)
+            )
+        except Refused as refused:
+            return self.api.refused(refused, request_id)
+
+    def principal(self, method: str, path: str, headers: dict[str, str]) -> str | Reply:
+        """Who is let in with *headers*, or what the server would answer."""
+        given = CIMultiDictProxy(CIMultiDict(headers))
+        try:
+            return self.api.authenticate(Request(method, path, "", MultiDict(), given, b"", "id-1"))
+        except Refused as refused:
+            return self.api.refused(refused, "id-1")
