@@ -152,6 +152,7 @@ def main(
         scale=scale,
         kills=(kills or (KILLS_QUICK if quick else KILLS)) if gate else 0,
     )
+    draw = None if no_plots else _draw()
     machine = Machine.here(_kafka(broker), _packages(contenders))
     run.keep = lambda sample: append(results, machine, run.name, [sample])
     with terminated_like_interrupted(), _site(broker, seed, contenders) as site:
@@ -162,9 +163,7 @@ def main(
     click.echo()
     click.echo(run.report())
     click.echo(f"\nEvery measurement: {results}")
-    if run.samples and not no_plots:
-        from benchmarks.plots import draw  # here: it takes a second
-
+    if run.samples and draw is not None:
         files = draw(plots, run.samples, run.gate, run.caption(machine))
         click.echo(f"Pictures: {', '.join(map(str, files)) or 'none'}")
 
@@ -273,6 +272,15 @@ class Run:
         about = machine.fields
         what = f"{self.repeat} repeats, medians and range" if self.repeat > 1 else "a single measurement"
         return f"{what} · {about['cores']} cores, {about['cpu']} · {about['date'][:10]}, commit {about['commit']}"
+
+
+def _draw() -> Callable[[Path, Samples, Mapping[str, Verdict], str], list[Path]]:
+    """What draws; before anything is measured, so that a long run does not end without it."""
+    try:
+        from benchmarks.plots import draw  # here: it takes a second, and tests do without
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"{error}: pip install -e '.[benchmarks]', or add --no-plots") from error
+    return draw
 
 
 def _in_short(figures: Mapping[str, float]) -> str:

@@ -3,8 +3,8 @@
     python -m benchmarks.load '{"contender": "streams", "first": 0, "count": 1000, "rate": null, ...}'
 
 It is outside of what is measured, and speaks librdkafka where the carrier is Kafka. Its last line of output is a JSON
-object: how many requests the carrier has acknowledged. Acknowledgement times go to a file, as 8-byte doubles of
-`time.monotonic` (one clock for all processes of a machine) in the order of requests.
+object: how many requests were sent and refused, and how long that took. Acknowledgement times go to a file, as 8-byte
+doubles of `time.monotonic` (one clock for all processes of a machine) in the order of requests.
 """
 
 from __future__ import annotations
@@ -179,13 +179,15 @@ def main(text: str) -> None:
         sender = _Timed(own, order["first"], acks)
     else:
         sender = kafka = KafkaSender(place, input_topic(contender, place), order["first"], acks)
+    began = time.monotonic()
     for batch in batches(order, acks, sender.wait):
         sender.send(batch)
+    took_s = time.monotonic() - began
     if kafka is not None:
         kafka.flush()
     if order["acks"] is not None:
         Path(order["acks"]).write_bytes(acks.tobytes())
-    print(json.dumps({"sent": len(acks), "failed": kafka.failed if kafka else 0}), flush=True)
+    print(json.dumps({"sent": len(acks), "failed": kafka.failed if kafka else 0, "took_s": took_s}), flush=True)
     os._exit(0)  # senders keep threads and loops that nobody needs any more
 
 

@@ -80,6 +80,8 @@ class Session:
         self.workers: list[Worker] = []
         self.sent = 0
         self.failed = 0
+        self.load_s = 0.0
+        """How long the last load took to send what it had."""
         self._product = Settings(broker=site.broker, prefix=self.place.prefix, partitions=workload.partitions)
         self.eyes: Eyes
 
@@ -187,6 +189,7 @@ class Session:
         done = json.loads(said.splitlines()[-1])
         self.sent += done["sent"]
         self.failed += done["failed"]
+        self.load_s = done["took_s"]
 
     def load(self, count: int) -> None:
         """Produce *count* requests as fast as possible."""
@@ -298,7 +301,7 @@ def latency(
         taken = tuple(opened.eyes.seen[first + index] - times[index] for index in range(skipped, count))
         figures = latencies(taken) | {
             "requests": count,
-            "per_s": (count - skipped - 1) / (max(times) - times[skipped]),  # the load may fall behind its rate
+            "per_s": count / opened.load_s,  # it may fall behind its rate
             "cpu_percent": 100 * cpu_s / wall_s,
             "core_wait_percent": 100 * core_wait_s / wall_s,
             "wall_s": wall_s,

@@ -59,12 +59,11 @@ class Worker:
         return sum(_ticks(fields) for fields in _group(self._process.pid)) * _TICK_S
 
     def core_wait_s(self) -> float:
-        """How long its threads were ready to run so far and had no core; 0 where the kernel does not say."""
+        """How long its main threads were ready to run so far and had no core; 0 where the kernel does not say."""
         waited_ns = 0
         for pid in _members(self._process.pid):
-            for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-                with contextlib.suppress(OSError):  # it has ended meanwhile
-                    waited_ns += int(file.read_text().split()[1])
+            with contextlib.suppress(OSError):
+                waited_ns += int(Path(f"/proc/{pid}/schedstat").read_text().split()[1])
         return waited_ns / 1e9
 
     def rss_mb(self) -> float:

@@ -35,7 +35,7 @@ FIGURES = (
     "duplicates",
 )
 """Every figure there is, and its column. Units are last. cpu_us is for one request; core_wait_percent is the part of
-the time in which a worker was ready to run and others had the cores."""
+the time in which a worker's main thread was ready to run and others had the cores."""
 _ABOUT = ("date", "commit", "cores", "cpu", "memory_mb", "load", "python", "kafka", "versions")
 COLUMNS = (*_ABOUT, "run", "workload", "contender", "repeat", *FIGURES)
 
