@@ -164,8 +164,7 @@ class Committer:
         self.statistics.records += sum(map(len, outputs.values()))
         for take in taken:
             take.partition.stable.update(take.positions)
-            take.partition.puts_committed = take.puts
-            take.partition.committed(take.finished, take.effects_bytes)
+            take.partition.committed(take.puts, take.finished, take.effects_bytes)
 
     def _put_back(self, taken: list[_Taken], error: Exception) -> None:
         """Nothing of it is visible: effects return to the head of their partition's outputs, in order."""

@@ -209,11 +209,7 @@ class Engine:
         return sum(len(partition.running) for partition in self.partitions.values())
 
     async def written(self, partition: Partition) -> None:
-        puts = partition.puts
-        while partition.puts_committed < puts:
-            await self.committer.flush(1.0)
-            if partition.puts_committed < puts:  # the gate is closed: a rebalance is under way
-                await asyncio.sleep(0.05)
+        await partition.written()
         if self.has_drained:
             await asyncio.get_running_loop().create_future()  # until the process ends
 

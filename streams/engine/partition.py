@@ -10,7 +10,7 @@ it is remembered by the table, so redelivery after a crash re-emits nothing.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -133,6 +133,8 @@ class Partition:
         self.puts = 0
         """State changes emitted so far."""
         self.puts_committed = 0
+        self._writing: deque[tuple[int, asyncio.Future[None]]] = deque()
+        """Who waits until so many state changes are committed, in order."""
         self.known = 0
         """Invocations and rejected inputs that are accounted for here."""
         self.outputs: dict[TopicPartition, list[Output]] = defaultdict(list)
@@ -214,8 +216,20 @@ class Partition:
             self.uncommitted_count += 1
         self.owner.changed(self)
 
-    def committed(self, count: int, size: int) -> None:
-        """*count* finished records have been committed, and *size* bytes of effects."""
+    async def written(self) -> None:
+        """Returns once all state changes emitted so far are committed. (Thousands may wait for the same commit.)"""
+        if self.puts_committed < self.puts:
+            waiting = asyncio.get_running_loop().create_future()
+            self._writing.append((self.puts, waiting))
+            await waiting
+
+    def committed(self, puts: int, count: int, size: int) -> None:
+        """The first *puts* state changes have been committed, *count* finished records and *size* bytes of effects."""
+        self.puts_committed = puts
+        while self._writing and self._writing[0][0] <= puts:
+            _, waiting = self._writing.popleft()
+            if not waiting.done():
+                waiting.set_result(None)
         self.uncommitted_count -= count
         self.uncommitted_bytes -= size
         if self.paused and self._has_room(2):

@@ -186,7 +186,9 @@ class Bench:
 
     def commit(self) -> None:
         """All that is finished now is committed."""
-        self.partition.committed(self.partition.uncommitted_count, self.partition.uncommitted_bytes)
+        self.partition.committed(
+            self.partition.puts, self.partition.uncommitted_count, self.partition.uncommitted_bytes
+        )
 
     async def settled(self) -> None:
         """Let every task run until all wait for something."""

@@ -295,7 +295,7 @@ async def test_reading_pauses_while_too_much_is_in_flight() -> None:
     await bench.settled()
     assert bench.owner.paused, "finished, but its effects are still in memory"
     assert bench.partition.watermark(source) == 4
-    bench.partition.committed(4, 8)
+    bench.partition.committed(bench.partition.puts, 4, 8)
     assert not bench.owner.paused
 
 
@@ -384,3 +384,22 @@ async def test_reading_pauses_while_too_many_bytes_of_effects_wait_to_be_committ
     bench.commit()
     assert not bench.owner.paused
     assert bench.partition.uncommitted_bytes == 0
+
+
+async def test_thousands_wait_for_the_same_commit_and_none_longer() -> None:
+    bench = Bench(succeed)
+    partition = bench.partition
+    partition.put(b"first", b"1" * 30, over=False)
+    early = [asyncio.create_task(partition.written()) for _ in range(3)]
+    await bench.settled()
+    partition.put(b"second", b"2" * 30, over=False)
+    late = asyncio.create_task(partition.written())
+    await bench.settled()
+
+    partition.committed(1, 0, 0)
+    await bench.settled()
+    assert [task.done() for task in (*early, late)] == [True, True, True, False]
+
+    partition.committed(2, 0, 0)
+    await late
+    await partition.written()
