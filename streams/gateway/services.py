@@ -77,9 +77,9 @@ class Services:
         One that no worker has read yet does not start when it is read.
         """
         try:
-            event = await self.statuses.event(status) if status.status == "retrying" else None
+            event = await self.statuses.event(status) if status.status != "running" else None
         except BrokerError:
-            event = None  # then the retry record has it
+            event = None  # then its record is written when its retry record comes
         await self.intake.cancel(status, event)
 
     async def store(self, key: Key, entry: Entry) -> list[str]:
