@@ -153,7 +153,8 @@ class Trial:
 
     async def judge_ended(self) -> None:
         """Judge what had ended when this was called the last time, and forget it."""
-        ended, self._ended = self._ended, self.watch.ended & self.load.acknowledged.keys()
+        ended = self._ended
+        self._ended = (self.watch.ended & self.load.acknowledged.keys()) - ended
         await self.evidence.collect()
         self._judge({name: self.load.acknowledged[name] for name in ended})
 

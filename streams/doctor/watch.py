@@ -82,6 +82,11 @@ class Watch:
             self._progress(len(self.ended) - before)
         self._moved.set()
 
+    @property
+    def is_back(self) -> bool:
+        """Whether every partition has had an outcome since the last fault."""
+        return not self._unbroken
+
     async def until(self, condition: Callable[[], bool], within_s: float) -> bool:
         """Wait until what was seen makes *condition* true; False when it has not *within_s*."""
         deadline = time.monotonic() + within_s

@@ -60,6 +60,7 @@ async def _back(trial: Trial, after_s: float) -> None:
     # What a worker had written before the broker died, and what is only seen now, is nothing new.
     await trial.watch.until(lambda: trial.watch.latest_ms > back_ms, GIVEN_UP_S)
     took_s = time.monotonic() - back
+    await trial.watch.until(lambda: trial.watch.is_back, GIVEN_UP_S)  # else the next fault would be counted to this one
     trial.first_outcome_s = max(took_s, trial.first_outcome_s or 0.0)
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
     if took_s > FIRST_OUTCOME_MAX_S and load > LOAD_MAX:
