@@ -25,7 +25,7 @@ FUNCTIONS_SHOWN = 25
 STAGES: tuple[tuple[str, str], ...] = (
     ("read_json (streams/providers", "decode event"),
     ("read_event (streams/providers", "decode event"),
-    ("write_json (streams/providers", "encode response"),
+    ("write (streams/providers/base", "encode response"),
     ("returned (streams/providers", "encode response"),
     ("codec/envelope.py", "decode"),
     ("codec/retry.py", "decode"),

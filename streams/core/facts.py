@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from streams.core.model import Ending, Outcome
+from streams.core.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Accepted:
     """We owe this invocation an outcome. *accepted_at_ms* starts its age; it may not run before *due_at_ms*."""
 
@@ -18,7 +18,7 @@ class Accepted:
     depth: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AttemptStarted:
     """Attempt number *attempt*, counted from 1, began."""
 
@@ -26,7 +26,7 @@ class AttemptStarted:
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AttemptFailed:
     """Attempt number *attempt* did not succeed; *outcome* says how."""
 
@@ -35,7 +35,7 @@ class AttemptFailed:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RetryScheduled:
     """Attempt number *attempt* is to start at *due_at_ms*."""
 
@@ -44,7 +44,7 @@ class RetryScheduled:
     due_at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Succeeded:
     """Over: attempt number *attempt* returned *outcome*."""
 
@@ -53,7 +53,7 @@ class Succeeded:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Failed:
     """Over without success. *attempt* is the last one that began, 0 if none did."""
 

@@ -24,17 +24,18 @@ Everything that decides whether an invocation runs, waits or ends is in this fil
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, TypeAlias, assert_never
 
 from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, RetryScheduled, Succeeded
 from streams.core.model import Ending, Outcome
 from streams.core.policy import Policy
+from streams.core.values import value
 
 Status: TypeAlias = Literal["waiting", "running", "succeeded", "failed"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class State:
     """Where an invocation stands."""
 
@@ -58,7 +59,7 @@ class State:
         return self.status == "succeeded" or self.status == "failed"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Accept:
     """Take responsibility for a new invocation, at link *depth* of a chain (from 1), not to run before *due_at_ms*."""
 
@@ -68,7 +69,7 @@ class Accept:
     depth: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Start:
     """Begin attempt *attempt* if it is the one that is due.
 
@@ -83,7 +84,7 @@ class Start:
     parked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Report:
     """Attempt *attempt* ended with *outcome*."""
 
@@ -92,7 +93,7 @@ class Report:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Cancel:
     """Somebody wants the invocation to end now."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from streams.core.policy import Policy
+from streams.core.values import value
 
 OutcomeKind: TypeAlias = Literal["returned", "function_error", "throttled", "system_error", "target_missing"]
 """How an attempt ended. Only *function_error* and *returned* mean that the function ran."""
@@ -38,7 +39,7 @@ RecordsKept: TypeAlias = Literal["all", "failures", "none"]
 """Which endings of a function are written to `<provider>.success` and `<provider>.failure`."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outcome:
     """How one attempt ended: a value, never an exception.
 
@@ -142,7 +143,7 @@ class Function:
     records: RecordsKept = "all"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Ended:
     """An invocation that is over: all that a record or a dead letter says about it."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import faust
+import mode.loop
 from aiokafka import TopicPartition
 from aiokafka.partitioner import murmur2
 
@@ -170,7 +171,11 @@ def _credentials(settings: Settings) -> Any:
 
 
 def create_app(settings: Settings) -> StreamsApp:
-    """The app of one worker process. Nothing is connected or imported before it starts."""
+    """The app of one worker process. Nothing is connected or imported before it starts.
+
+    From here on new event loops are uvloop's: `faust worker` and `streams worker` take whatever kind there is.
+    """
+    mode.loop.use("uvloop")
     topics = settings.topics
     app = StreamsApp(
         topics.app_id,

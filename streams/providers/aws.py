@@ -41,6 +41,7 @@ from streams.providers.base import (
     InvalidEvent,
     Reference,
     is_json,
+    json_writer,
     message_of,
     plain,
     read_json,
@@ -83,6 +84,9 @@ def _json_default(value: object) -> object:
     if isinstance(value, Decimal):
         return f"\0decimal:{value}" if value.is_finite() else math.nan if value.is_nan() else float(value)
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+_write_result = json_writer(_json_default)
 
 
 def _unquoted_decimals(payload: bytes) -> bytes:
@@ -211,7 +215,7 @@ class Aws:
         if isinstance(value, bytes):
             return self.returned_bytes(value, request_id)
         try:
-            payload, strict = write_json(value, _json_default)
+            payload, strict = _write_result(value)
         except Exception as error:  # the value's own methods may raise anything; the runtime catches the same
             return self.failed(FunctionFailure(cause="not_serializable", message=message_of(error)), request_id)
         return self._sized(_unquoted_decimals(payload), strict, request_id)
@@ -357,16 +361,14 @@ def _reference(match: re.Match[str]) -> Reference:
     return Reference(match["name"], match["qualifier"])
 
 
-def _timestamp(at_ms: int) -> str:
-    """``2026-09-14T16:32:54.817Z``: when the invocation ended, not when it was accepted [N outcomes_expiry.json]."""
-    at_s, ms = divmod(at_ms, 1000)
-    return f"{_second(at_s)}.{ms:03d}Z"
-
-
 @lru_cache(maxsize=16)
-def _second(at_s: int) -> str:
-    """Cached because thousands of records share a second."""
-    return datetime.fromtimestamp(at_s, UTC).isoformat()[:19]
+def _timestamp(at_ms: int) -> str:
+    """``2026-09-14T16:32:54.817Z``: when the invocation ended, not when it was accepted [N outcomes_expiry.json].
+
+    Cached because a busy worker's records share their milliseconds.
+    """
+    at_s, ms = divmod(at_ms, 1000)
+    return f"{datetime.fromtimestamp(at_s, UTC).isoformat()[:19]}.{ms:03d}Z"
 
 
 def _quoted(text: str) -> bytes:

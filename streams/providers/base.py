@@ -159,21 +159,32 @@ def is_json(payload: bytes) -> bool:
     return True
 
 
-def write_json(value: object, default: Callable[[Any], object] | None = None) -> tuple[bytes, bool]:
-    """*value* as CPython's `json` writes it, with blanks after ``,`` and ``:``, and whether the result is JSON.
+def json_writer(default: Callable[[Any], object] | None = None) -> Callable[[object], tuple[bytes, bool]]:
+    """A function that writes a value as CPython's `json` does, with blanks after ``,`` and ``:``, and says whether the
+    result is JSON.
 
-    It is not when *value* holds NaN or an infinity, which `json` writes all the same. *default* stands in for values
-    that `json` cannot write. Raises what `json` raises (TypeError, ValueError, RecursionError) and whatever an odd
-    object's own methods raise.
+    It is not when the value holds NaN or an infinity, which `json` writes all the same. *default* stands in for values
+    that `json` cannot write. The function raises what `json` raises (TypeError, ValueError, RecursionError) and
+    whatever an odd object's own methods raise. Make it once: `json.dumps` makes its encoder anew at every call.
     """
-    try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=default)
-        strict = True
-    except ValueError:
-        text = json.dumps(value, ensure_ascii=False, default=default)
-        strict = False
-    # Only lone surrogates cannot be encoded, and their escape is valid JSON: "\\ud83d".
-    return text.encode(errors="backslashreplace"), strict
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=default).encode
+    encode_any = json.JSONEncoder(ensure_ascii=False, default=default).encode
+
+    def write(value: object) -> tuple[bytes, bool]:
+        try:
+            text = encode(value)
+            strict = True
+        except ValueError:
+            text = encode_any(value)
+            strict = False
+        # Only lone surrogates cannot be encoded, and their escape is valid JSON: "\\ud83d".
+        return text.encode(errors="backslashreplace"), strict
+
+    return write
+
+
+write_json = json_writer()
+"""Refuses every value that `json` does not know."""
 
 
 def quote_payload(payload: bytes, binary: Literal["base64", "latin-1"]) -> bytes:

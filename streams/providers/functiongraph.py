@@ -340,18 +340,15 @@ def _trace(frames: tuple[str, ...]) -> list[str]:
     return [plain(line.strip()) for frame in frames for line in frame.splitlines()]
 
 
-def _timestamp(at_ms: int, utc_offset: str) -> str:
-    """``2025-07-28T11:47:56.893000000+02:00`` [C]; we know milliseconds where the cloud knows nanoseconds."""
-    at_s, ms = divmod(at_ms, 1000)
-    second, offset = _second(at_s, utc_offset)
-    return f"{second}.{ms:03d}000000{offset}"
-
-
 @lru_cache(maxsize=16)
-def _second(at_s: int, utc_offset: str) -> tuple[str, str]:
-    """Date and time, and the offset. Cached because thousands of records share a second."""
+def _timestamp(at_ms: int, utc_offset: str) -> str:
+    """``2025-07-28T11:47:56.893000000+02:00`` [C]; we know milliseconds where the cloud knows nanoseconds.
+
+    Cached because a busy worker's records share their milliseconds.
+    """
+    at_s, ms = divmod(at_ms, 1000)
     at = datetime.fromtimestamp(at_s, _zone(utc_offset)).isoformat()
-    return at[:19], at[19:]
+    return f"{at[:19]}.{ms:03d}000000{at[19:]}"
 
 
 def _zone(utc_offset: str) -> tzinfo | None:
