@@ -95,7 +95,7 @@ class Engine:
         self.on_letting_go: list[Callable[[Partition], None]] = []
         """Called for every partition before it may be given up in good order."""
         self.has_drained = False
-        """The last commit is under way: what it lets begin would begin a second time at the next owner."""
+        """The last commit is under way: what begins now would begin a second time at the next owner."""
         self.is_draining = False
         """Told to stop: nothing is acquired any more, nothing more is read."""
         name = settings.worker_name or self.token
@@ -210,8 +210,6 @@ class Engine:
 
     async def written(self, partition: Partition) -> None:
         await partition.written()
-        if self.has_drained:
-            await asyncio.get_running_loop().create_future()  # until the process ends
 
     def held(self, partition: Partition, key: bytes) -> Sequence[SourceRecord]:
         queues = (self.queues[source] for source in partition.tiers if source in self.queues)
