@@ -58,6 +58,8 @@ class History:
     """When each id was too old to start."""
     cancelled_ms: Mapping[str, float] = field(default_factory=dict)
     """When the record of each cancelled id was seen."""
+    since_ms: Mapping[str, float] = field(default_factory=dict)
+    """When processes began, where that is known; else their first execution says so."""
     samples: Sequence[Sample] = ()
     unreadable: Mapping[str, bytes] = field(default_factory=dict)
     """Inputs that cannot be read, by id of their coordinates, with their bytes."""
@@ -129,7 +131,7 @@ def nothing_starts_late(history: History) -> Iterator[tuple[str, str]]:
     A worker that was frozen may have been replaced without knowing it, and another one has seen to the cancel. So where
     processes were killed or frozen, one that was there before the cancel may not know of it.
     """
-    there_since_ms: dict[str, float] = {}
+    there_since_ms = dict(history.since_ms)
     for execution in history.executions:
         since_ms = there_since_ms.setdefault(execution.process, execution.started_ms)
         there_since_ms[execution.process] = min(since_ms, execution.started_ms)

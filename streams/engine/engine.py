@@ -95,7 +95,7 @@ class Engine:
         self.on_letting_go: list[Callable[[Partition], None]] = []
         """Called for every partition before it may be given up in good order."""
         self.has_drained = False
-        """The last commit is under way: what it lets begin would begin a second time at the next owner."""
+        """The last commit is under way: what begins now would begin a second time at the next owner."""
         self.is_draining = False
         """Told to stop: nothing is acquired any more, nothing more is read."""
         name = settings.worker_name or self.token
@@ -214,8 +214,6 @@ class Engine:
             await self.committer.flush(1.0)
             if partition.puts_committed < puts:  # the gate is closed: a rebalance is under way
                 await asyncio.sleep(0.05)
-        if self.has_drained:
-            await asyncio.get_running_loop().create_future()  # until the process ends
 
     def held(self, partition: Partition, key: bytes) -> Sequence[SourceRecord]:
         queues = (self.queues[source] for source in partition.tiers if source in self.queues)

@@ -47,6 +47,9 @@ class Owner(Protocol):
     era: int
     """Goes up at every revocation and assignment; whatever was fetched in an earlier one is void."""
 
+    has_drained: bool
+    """The last commit is under way; nothing may begin any more."""
+
     def now_ms(self) -> int:
         """The time, epoch milliseconds."""
 

@@ -292,6 +292,8 @@ class Processor:
             invocation.accepted_at_ms,
             invocation.traceparent,
         )
+        if work.partition.owner.has_drained:
+            return  # the next owner runs it
         reach("before-run")
         outcome = await run(call) if run is not None else _MISSING
         reach("after-run")

@@ -51,6 +51,7 @@ class FakeOwner:
     """A worker that only remembers."""
 
     era: int = 1
+    has_drained: bool = False
     time_ms: int = START_MS
     changes: int = 0
     paused: bool = False

@@ -46,6 +46,8 @@ class Ledger:
     ended: int = 0
     open: set[tuple[int, bytes]] = field(default_factory=set)
     """Invocations that wait or run, as the changelog has them."""
+    since_ms: dict[str, float] = field(default_factory=dict)
+    """When each process began that ran something."""
     cancelled_ms: dict[str, float] = field(default_factory=dict)
     """When it was decided that each of them is cancelled, be it that its end is still to be written."""
 
@@ -106,6 +108,7 @@ def history(world: World) -> History:
         kills=world.interruptions,
         samples=world.ledger.samples,
         cancelled_ms=world.ledger.cancelled_ms,
+        since_ms=world.ledger.since_ms,
     )
     seen.executions += _unseen(world)
     deadlines_ms: dict[str, float] = {}

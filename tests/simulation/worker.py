@@ -436,6 +436,7 @@ class Worker:
         self.instance_id = instance_id
         self.cluster: Cluster = world.cluster
         self.rng: Random = world.rng
+        self.began_ms: float = world._clock_ms()
         self.drops = 0
         """Partitions given up, and with them what ran for them."""
         self.engine: SimulatedEngine = world.new_engine(self)

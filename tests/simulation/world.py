@@ -268,6 +268,7 @@ class World:
             self.ledger.faults.append(Violation("stop", call.request_id, fault))
         run = Run(call.request_id, call.attempt, process, self._clock_ms())
         self.ledger.runs.append(run)
+        self.ledger.since_ms[process] = worker.began_ms
         member = worker.consumer.member()
         if call.request_id in self.ledger.cancelled_ms and member is not None and not self.cluster.group.refuse(member):
             self.ledger.faults.append(Violation("L6", call.request_id, "started although it was cancelled"))
