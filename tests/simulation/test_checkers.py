@@ -133,9 +133,10 @@ class DeliversNothing(NumberedPartition):
 
 
 class AcquiresWhileStopping(SimulatedEngine):
-    """A worker that was told to stop takes over what it is given all the same."""
+    """A worker that was told to stop takes over what it is given all the same, and runs it."""
 
     is_draining = property(lambda self: False, lambda self, value: None)
+    has_drained = property(lambda self: False, lambda self, value: None)
 
 
 async def _imagines(processor: Processor, work: Work, event: object) -> None:
