@@ -41,8 +41,8 @@ simulation: $(READY) ## simulate the engine in 10,000 worlds (SEEDS=500: so many
 	STREAMS_SIMULATION_SEEDS=$(SEEDS) $(BIN)/pytest -n auto --dist worksteal tests/simulation
 
 EXAMPLES ?= 5000
-fuzz: $(READY) ## arbitrary bytes for every decoder (EXAMPLES=5000; with coverage: python -m tests.fuzz)
-	STREAMS_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --dist worksteal tests/fuzz
+fuzz: $(READY) ## arbitrary bytes for every decoder and API (EXAMPLES=5000; with coverage: python -m tests.fuzz)
+	STREAMS_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --dist worksteal -k "fuzz or whatever" tests/fuzz tests/gateway
 
 bench: $(VENV)/.bench ## measure Streams beside others (QUICK=1: roughly; OPTIONS="--workloads W1 ...")
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(OPTIONS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from streams.gateway.statuses import Statuses
 from streams.invokers import Call
 from streams.settings import Settings
 
+EXAMPLES = int(os.environ.get("STREAMS_FUZZ_EXAMPLES", "100"))
+"""So many arbitrary requests an API is sent; `make fuzz` sends more."""
 NOW_MS = 1_700_000_000_000
 
 

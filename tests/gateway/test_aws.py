@@ -19,7 +19,7 @@ from streams.gateway.aws import AwsLambda
 from streams.gateway.edge import Reply
 from streams.gateway.intake import TooLarge
 
-from .support import NOW_MS, Bench
+from .support import EXAMPLES, NOW_MS, Bench
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function"
@@ -915,7 +915,7 @@ QUERIES = st.dictionaries(
 )
 
 
-@settings(max_examples=1500, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.data())
 async def test_whatever_comes_the_answer_is_awss(aws: Lambda, data: st.DataObject) -> None:
     route = data.draw(st.sampled_from(aws.api.routes))

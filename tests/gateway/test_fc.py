@@ -25,7 +25,7 @@ from streams.gateway.fc import function_compute, tasks
 from streams.gateway.fc.versions import VERSIONS
 from streams.gateway.intake import Overloaded, Unavailable
 
-from .support import NOW_MS, Bench
+from .support import EXAMPLES, NOW_MS, Bench
 
 FUNCTIONS = """
 [[function]]
@@ -820,7 +820,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     method=st.sampled_from(["GET", "PUT", "POST", "DELETE", "PATCH"]),
     path=PATHS,

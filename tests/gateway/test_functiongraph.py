@@ -23,7 +23,7 @@ from streams.gateway.intake import TooLarge
 from streams.gateway.keys import Keys
 from streams.invokers import Call
 
-from .support import NOW_MS, Bench
+from .support import EXAMPLES, NOW_MS, Bench
 
 PROJECT = "0123456789abcdef0123456789abcdef"
 FUNCTIONS = """
@@ -714,7 +714,7 @@ BODIES = st.one_of(st.binary(max_size=40), JSONS.map(lambda value: json.dumps(va
 URNS = st.one_of(st.sampled_from([URN, LATEST, f"{URN}:v1", f"{URN}:!live", f"{PREFIX}off"]), st.text(max_size=20))
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     method=st.sampled_from(["GET", "PUT", "POST", "DELETE", "PATCH", "X"]),
     project=st.sampled_from([PROJECT, PROJECT, "other"]),

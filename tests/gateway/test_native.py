@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streams.gateway.intake import Overloaded, TooLarge, Unavailable
 from streams.gateway.native import BATCH_MAX, Native
 
-from .support import Bench
+from .support import EXAMPLES, Bench
 
 FUNCTIONS = """
 [[function]]
@@ -24,7 +24,8 @@ ARN = "arn:aws:lambda:us-east-1:123456789012:function:resize:$LATEST"
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr("streams.gateway.statuses.SEEN_WITHIN_S", 0.0)  # nothing is under way here
     return Bench(tmp_path, Native, FUNCTIONS)
 
 
@@ -108,9 +109,7 @@ async def test_an_accepted_invocation_is_known_before_any_worker_has_read_it(ben
     assert (shown["status"], shown["attempts"], shown["function"], shown["events"]) == ("waiting", 0, ARN, [])
 
 
-async def test_an_unknown_invocation_is_not_found(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.gateway.statuses.SEEN_WITHIN_S", 0.0)
-
+async def test_an_unknown_invocation_is_not_found(bench: Bench) -> None:
     assert (await bench.send("GET", "/invocations/other")).status == 404
 
 
@@ -123,7 +122,7 @@ async def test_the_document_describes_every_route(bench: Bench) -> None:
     assert described == {(route.method, route.path) for route in bench.api.routes}
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(["GET", "POST", "PUT", "DELETE"]),
     st.sampled_from(["/invocations", "/invocations/resize", "/invocations/%00", "/openapi.json"]),
