@@ -127,15 +127,23 @@ def evolve(state: State | None, fact: Fact) -> State:
         return State("waiting", 1, 0, 0, 0, fact.accepted_at_ms, fact.due_at_ms)
     assert state is not None, "nothing can happen to an invocation before it is accepted"
     match fact:
-        case AttemptStarted(attempt, at_ms):
-            return _moved(state, "running", attempt, at_ms)
+        case AttemptStarted():
+            return _moved(state, "running", fact.attempt, fact.at_ms)
         case AttemptFailed():
             return _after_failure(state, fact)
-        case RetryScheduled(attempt, _, due_at_ms):
-            return _moved(state, "waiting", attempt, due_at_ms)
-        case Succeeded(attempt, at_ms, outcome):
-            executions, failures, throttles = state.executions + 1, state.failures, state.throttles
-            return State("succeeded", attempt, executions, failures, throttles, state.accepted_at_ms, at_ms, outcome)
+        case RetryScheduled():
+            return _moved(state, "waiting", fact.attempt, fact.due_at_ms)
+        case Succeeded():
+            return State(
+                "succeeded",
+                fact.attempt,
+                state.executions + 1,
+                state.failures,
+                state.throttles,
+                state.accepted_at_ms,
+                fact.at_ms,
+                fact.outcome,
+            )
         case Failed(attempt, at_ms, ending):
             if ending == "cancelled" and state.status == "running":
                 state = replace(state, executions=state.executions + 1, last=None)

@@ -60,9 +60,9 @@ class Cancels:
             partition.early[given.origin.offset] = source, record
             return
         elif packed is None:
-            counters["cancel_ignored", "unknown"] += 1
+            counters["unknown"]["cancel_ignored"] += 1
         elif unpack(packed).is_over:
-            counters["cancel_ignored", "over"] += 1
+            counters["over"]["cancel_ignored"] += 1
         else:
             self._cancel_waiting(partition, source, record, given, packed, now_ms)
         partition.finish(source, record.offset)
@@ -88,7 +88,7 @@ class Cancels:
         read = partition.accepted[partition.sources[0]]
         for offset in [offset for offset in partition.early if offset < read]:
             source, record = partition.early.pop(offset)
-            self._processor.effects.counters["cancel_ignored", "unknown"] += 1
+            self._processor.effects.counters["unknown"]["cancel_ignored"] += 1
             partition.finish(source, record.offset)
 
     def _cancel_waiting(

@@ -6,7 +6,7 @@ Everything goes into its partition's outputs, from where one transaction takes i
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import assert_never
@@ -63,8 +63,8 @@ class Effects:
     """The partition of a key in a destination topic; None: there is no such topic."""
     limits: Mapping[str, int]
     """Largest record of each topic, bytes."""
-    counters: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(what happened, provider or reason) -> how often, since the process started."""
+    counters: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """Provider or reason -> what happened -> how often, since the process started."""
     _encode_facts: EncodeFacts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -100,8 +100,9 @@ class Effects:
             invocation.request_id, function.resource, function.provider, invocation.traceparent, offset, facts
         )
         work.partition.emit(self.topics.facts, work.key, value)
+        counted = self.counters[function.provider]
         for fact in facts:
-            self.counters[_COUNTED[type(fact)], function.provider] += 1
+            counted[_COUNTED[type(fact)]] += 1
         work.facts = []
 
     def _end(self, work: Work, state: State, now_ms: int) -> None:
@@ -237,7 +238,7 @@ class Effects:
             if partition.requests.get(key) is not None:
                 return
             partition.known += 1
-        self.counters["rejected", reason] += 1
+        self.counters[reason]["rejected"] += 1
         request_id = accepted.decode() if accepted else request_id_of(record)
         now_ms = partition.owner.now_ms()
         value, headers = dead_letter(

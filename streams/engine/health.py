@@ -87,8 +87,9 @@ class Health:
     def collect(self) -> Iterator[Metric]:
         """Every metric, as Prometheus' library asks for them."""
         events = CounterMetricFamily("streams_events", "What happened to invocations.", labels=["event", "of"])
-        for (event, of), count in self._processor.effects.counters.items():
-            events.add_metric([event, of], count)
+        for of, counted in self._processor.effects.counters.items():
+            for event, count in counted.items():
+                events.add_metric([event, of], count)
         yield events
         partitions = list(self._engine.partitions.values())
         yield _gauge("partitions", "Partitions owned.", [len(partitions)])

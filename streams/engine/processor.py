@@ -274,9 +274,9 @@ class Processor:
         if state.status == "waiting" and state.due_at_ms <= now_ms:
             if self.careful.holds_back(work, event):
                 return
-            prepared = work.prepared
-            parked = prepared.long >= self._long_max
-            state = work.apply(Start(state.attempt, now_ms, prepared.running, prepared.reserved, parked))
+            load = work.prepared.load
+            parked = load.long >= self._long_max
+            state = work.apply(Start(state.attempt, now_ms, load.running, work.prepared.reserved, parked))
         if state.status == "running":
             work.begin(now_ms)
             if not self.careful.starts(work, event):

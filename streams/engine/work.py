@@ -46,14 +46,6 @@ class Prepared:
     load: Load
     """Shared with the function's other versions, as reserved concurrency is."""
 
-    @property
-    def running(self) -> int:
-        return self.load.running
-
-    @property
-    def long(self) -> int:
-        return self.load.long
-
 
 @dataclass(slots=True, eq=False)
 class Work:

@@ -1,6 +1,7 @@
 """What every cloud must hold, run over `PROVIDERS`."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from io import BytesIO
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from streams.core.model import Cause, Ended, Ending, FunctionFailure, Outcome
 from streams.providers import PROVIDERS
-from streams.providers.base import InvalidEvent, Provider, Reference
+from streams.providers.base import InvalidEvent, Provider, Reference, json_writer
 from streams.topics import RECORD_TOPICS
 
 SCHEMAS = {
@@ -244,6 +245,32 @@ def test_whatever_a_handler_returns_gives_an_outcome_that_can_be_recorded(provid
 
     ending: Ending = "succeeded" if outcome.kind == "returned" else "retries_exhausted"
     check_record(provider, replace(ENDED, ending=ending, outcome=outcome))
+
+
+def written(write: Callable[[], str]) -> str | tuple[type[Exception], str]:
+    """What *write* returns, else what it raises."""
+    try:
+        return write()
+    except Exception as error:
+        return type(error), str(error)
+
+
+@given(value=odd_values)
+@example([float("nan"), float("inf"), 1e22, 0.1])
+@example({1: True, None: "\ud83d", 0.5: "\u2028"})
+@example([recursive_list()])
+@settings(max_examples=500, deadline=None)
+@pytest.mark.parametrize("default", [None, str], ids=["refusing", "taking all"])
+def test_json_is_written_as_pythons_json_writes_it(default: Callable[[Any], object] | None, value: object) -> None:
+    def text(allow_nan: bool) -> str | tuple[type[Exception], str]:
+        return written(lambda: json.dumps(value, ensure_ascii=False, allow_nan=allow_nan, default=default))
+
+    payload = written(lambda: json_writer(default)(value)[0].decode())
+    expected = text(allow_nan=True)
+
+    assert payload == (expected.encode(errors="backslashreplace").decode() if isinstance(expected, str) else expected)
+    if isinstance(expected, str):
+        assert json_writer(default)(value)[1] == (text(allow_nan=False) == expected)
 
 
 @every_provider

@@ -248,8 +248,9 @@ def _faults_of_life(facts: list[Fact]) -> Iterator[str]:
 
 def _faults_of_state(world: World, worker: Worker) -> Iterator[str]:
     for prepared in worker.processor._prepared.values():
-        if prepared.running or prepared.long:
-            yield f"{prepared.function.name} has {prepared.running} running and {prepared.long} long attempts"
+        load = prepared.load
+        if load.running or load.long:
+            yield f"{prepared.function.name} has {load.running} running and {load.long} long attempts"
     for number, partition in worker.engine.partitions.items():
         if partition.in_flight_count or partition.running:
             yield f"{partition.in_flight_count} records are in flight, {len(partition.running)} attempts run"
