@@ -123,7 +123,7 @@ def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
 
 def address(text: str) -> tuple[str, int]:
     """Host and port in ``host:port``. Raises `ConfigurationError`."""
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or int(port) > 65_535:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65_535:
         raise ConfigurationError(f"{text!r} is not host:port, as in {DEFAULT} or [::1]:8080")
     return host.strip("[]") or "127.0.0.1", int(port)
