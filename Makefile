@@ -28,7 +28,7 @@ demo: $(READY) ## run the demo on a broker of its own (KEEP=1 leaves it running)
 	$(BIN)/streams demo $(if $(KEEP),--keep)
 
 test: test-fast ## lint, tests, tests on a real broker: run it before every change
-	$(BIN)/pytest -m kafka
+	$(BIN)/pytest -m kafka -n 2 --dist loadfile # most of them wait most of the time
 
 test-fast: lint ## lint and the tests that need no broker
 	$(BIN)/pytest -n auto --dist worksteal

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from streams.engine.processor import Processor
 
 
+EARLY_MAX = 10_000
+"""So many commands of a partition wait for their invocations; more are passed over, as for what is not known."""
+
+
 class Cancels:
     """Cancels invocations of one worker."""
 
@@ -55,9 +59,9 @@ class Cancels:
         elif (held := self._processor.careful.take_held(partition, key)) is not None:
             self._end(held, now_ms)
         elif packed is None and self._is_early(partition, given):
-            if (other := partition.early.get(given.origin.offset)) is not None:
+            if (other := partition.early.pop(given.origin.offset, None)) is not None:
                 partition.finish(other[0], other[1].offset)
-            partition.early[given.origin.offset] = source, record
+            partition.wait_for(given.origin.offset, source, record)
             return
         elif packed is None:
             counters["unknown"]["cancel_ignored"] += 1
@@ -71,7 +75,7 @@ class Cancels:
         """Whether the invocation is yet to be read."""
         invocations, origin = partition.sources[0], given.origin
         here = (origin.topic, origin.partition) == invocations
-        return here and partition.accepted[invocations] <= origin.offset
+        return here and partition.accepted[invocations] <= origin.offset and len(partition.early) < EARLY_MAX
 
     def came_before(self, work: Work, now_ms: int) -> bool:
         """Whether *work*, just accepted, was to be cancelled already: then it is."""

@@ -235,13 +235,24 @@ class Partition:
                 waiting.set_result(None)
         self.uncommitted_count -= count
         self.uncommitted_bytes -= size
+        self._resume_if_there_is_room()
+
+    def wait_for(self, offset: int, source: TopicPartition, record: SourceRecord) -> None:
+        """*record*, a command, waits for *offset* of `invocations`. It does not count as in flight: else such commands
+        could keep us from reading what they wait for.
+        """
+        self.early[offset] = source, record
+        self._resume_if_there_is_room()
+
+    def _resume_if_there_is_room(self) -> None:
         if self.paused and self._has_room(2):
             self.paused = False
             self.owner.resume(self)
 
     def _has_room(self, parts: int) -> bool:
         """Whether what is in memory is at most one of *parts* of what may be."""
-        few = self.in_flight_count + self.uncommitted_count <= self.in_flight_max // parts
+        count = self.in_flight_count - len(self.early) + self.uncommitted_count
+        few = count <= self.in_flight_max // parts
         return few and self.in_flight_bytes + self.uncommitted_bytes <= self.in_flight_bytes_max // parts
 
     def watermark(self, source: TopicPartition) -> int:

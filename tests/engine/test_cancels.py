@@ -350,6 +350,17 @@ async def test_a_command_for_an_offset_with_another_invocation_is_let_go_of(comm
     assert nothing_is_left(bench)
 
 
+async def test_commands_that_wait_do_not_keep_what_they_wait_for_from_being_read() -> None:
+    bench = Bench(succeed)
+    bench.partition.in_flight_max = 1
+
+    for offset in range(5):
+        bench.cancel(f"id-{offset}", offset=offset)
+
+    assert not bench.owner.paused
+    assert not bench.partition.paused
+
+
 async def test_a_command_that_waits_for_its_invocation_keeps_nobody_from_stopping() -> None:
     bench = Bench(succeed)
 
