@@ -88,13 +88,10 @@ class Statuses:
             for request_id, (function, _, _, at_ms) in islice(reversed(self._accepted.items()), WAITED_FOR_MAX)
             if at_ms >= since_ms and (function.provider, function.name) == (provider, name)
         }
-        while wanted := await asyncio.to_thread(self._unseen, provider, wanted):
+        while wanted := wanted - (await asyncio.to_thread(self._model.known, provider, wanted)).keys():
             if asyncio.get_running_loop().time() > deadline:
                 break
             await asyncio.sleep(LOOK_EVERY_S)
-
-    def _unseen(self, provider: str, request_ids: set[str]) -> set[str]:
-        return {request_id for request_id in request_ids if not self._model.find(request_id, provider)}
 
     async def find(self, provider: str, request_ids: Collection[str]) -> dict[str, InvocationStatus]:
         """Those of *request_ids* that anybody knows, by id."""

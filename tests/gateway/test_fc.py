@@ -644,13 +644,13 @@ async def test_a_list_waits_for_what_was_just_accepted(fc: Fc, monkeypatch: pyte
     monkeypatch.setattr(statuses, "SEEN_WITHIN_S", 30)
     await fc.invoke(CRAWL)
     looked = asyncio.Event()
-    find, loop = fc.model.find, asyncio.get_running_loop()
+    known, loop = fc.model.known, asyncio.get_running_loop()
 
-    def find_and_tell(*given: Any) -> Any:
+    def look_and_tell(*given: Any) -> Any:
         loop.call_soon_threadsafe(looked.set)
-        return find(*given)
+        return known(*given)
 
-    monkeypatch.setattr(fc.model, "find", find_and_tell)
+    monkeypatch.setattr(fc.model, "known", look_and_tell)
     listing = asyncio.create_task(fc.send("GET", f"{CRAWL}/async-tasks"))
     await looked.wait()
     fc.happened(fact(0, "id-1", accepted()))
