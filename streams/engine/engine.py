@@ -242,15 +242,15 @@ class Engine:
         self.committer.member = None
 
     async def _landed(self) -> None:
-        """Wait for what is in flight for as long as it gets less, within bounds."""
+        """Wait for what is to land for as long as it gets less, within bounds."""
         clock = asyncio.get_running_loop().time
-        end, left, before = clock() + REVOKE_DRAIN_MAX_S, self._in_flight(), 1 << 60
+        end, left, before = clock() + REVOKE_DRAIN_MAX_S, self._landing(), 1 << 60
         while 0 < left < before and clock() < end:
             await self._drained(is_landed, REVOKE_DRAIN_S)
-            before, left = left, self._in_flight()
+            before, left = left, self._landing()
 
-    def _in_flight(self) -> int:
-        return sum(partition.in_flight_count for partition in self.partitions.values())
+    def _landing(self) -> int:
+        return sum(partition.landing() for partition in self.partitions.values())
 
     async def acquire(self, generation: int, assigned: Iterable[TopicPartition], deliver: Deliver) -> bool:
         """Take over the partition numbers of *assigned* and let go of all others.

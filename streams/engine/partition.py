@@ -80,6 +80,11 @@ class Owner(Protocol):
 class Running(Protocol):
     """An attempt under way."""
 
+    journaled: bool
+    """The table holds all of it; its record is not in flight any more."""
+    long: bool
+    """It takes long: nobody waits for its end."""
+
     def abandon(self) -> None:
         """Its partition is not ours any more."""
 
@@ -182,6 +187,17 @@ class Partition:
         """Known less waiting, running and ended: 0, or something was lost or made up."""
         started = sum(not self.requests.is_open(key) for key in (*self.running, *self.held))
         return self.known - started - len(self.requests)
+
+    def landing(self) -> int:
+        """What a revocation waits for: records in flight, and journaled attempts that do not take long."""
+        journaled = sum(attempt.journaled and not attempt.long for attempt in self.running.values())
+        return self.in_flight_count - len(self.early) + journaled
+
+    def has_landed(self) -> bool:
+        """Whether `landing` is 0. (Asked thousands of times: attempts are in the order in which they began.)"""
+        if self.in_flight_count > len(self.early):
+            return False
+        return not self.running or next(reversed(self.running.values())).long
 
     def is_busy(self, key: bytes) -> bool:
         """Whether an attempt of request *key* is under way or about to start."""
@@ -321,5 +337,5 @@ def is_idle(partitions: Iterable[Partition]) -> bool:
 
 
 def is_landed(partitions: Iterable[Partition]) -> bool:
-    """Whether nothing is in flight in any of them; what is under way besides is in the journal."""
-    return not any(partition.in_flight_count > len(partition.early) for partition in partitions)
+    """Whether nothing is under way in any of them but what takes long, which the journal has."""
+    return all(partition.has_landed() for partition in partitions)

@@ -7,6 +7,7 @@ import asyncio
 from streams.core.facts import Accepted, AttemptStarted, RetryScheduled, Succeeded
 from streams.core.lifecycle import PARK_MS
 from streams.core.model import KafkaDestination, Outcome
+from streams.engine.partition import is_landed
 from streams.functions import Functions
 from streams.invokers import Call
 
@@ -190,6 +191,19 @@ async def test_where_a_cloud_tells_what_runs_the_facts_say_so_soon() -> None:
     await bench.settled()
     assert len(bench.records("fc.success")) == len(bench.records("aws.success")) == 1
     assert bench.partition.drift() == 0
+
+
+async def test_a_revocation_waits_for_what_is_journaled_only_to_be_shown() -> None:
+    bench = Bench(Gate(), function("f", "fc"))
+    bench.produce(b"{}", function="f", request_id="id-1")
+    await bench.settled()
+
+    bench.processor.careful.show(bench.partition, START_MS + 1)
+    shown = bench.partition.landing(), is_landed([bench.partition])
+    bench.processor.careful.journal(bench.partition, START_MS + 1)
+
+    assert shown == (1, False)
+    assert (bench.partition.landing(), is_landed([bench.partition])) == (0, True), "nobody waits for long attempts"
 
 
 async def test_a_short_attempt_is_not_journaled() -> None:

@@ -132,6 +132,13 @@ class DeliversNothing(NumberedPartition):
         """Nothing."""
 
 
+class WaitsForRecordsOnly(NumberedPartition):
+    """A revocation does not wait for what is in the journal, however short it is."""
+
+    def has_landed(self) -> bool:
+        return self.in_flight_count <= len(self.early)
+
+
 class AcquiresWhileStopping(SimulatedEngine):
     """A worker that was told to stop takes over what it is given all the same, and runs it."""
 
@@ -249,6 +256,7 @@ VARIANTS = (
     Variant("runs-twice", ("L7",), _repetitive, Model(partition=RunsTwice)),
     Variant("delivers-nothing", ("L8",), _calm, Model(partition=DeliversNothing)),
     Variant("acquires-while-stopping", ("stop",), _leaving, Model(engine=AcquiresWhileStopping)),
+    Variant("waits-for-records-only", ("handover",), _restless, Model(partition=WaitsForRecordsOnly)),
 )
 
 

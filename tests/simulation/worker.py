@@ -16,10 +16,11 @@ from typing import Any, NoReturn
 
 from aiokafka import TopicPartition
 
-from streams.engine.engine import Engine
+from streams.engine.engine import REVOKE_DRAIN_S, Engine
 from streams.engine.partition import Batch, Partition, SourceRecord
 from streams.engine.recovery import _apply
 from streams.engine.transaction import Aborted, Fenced, GroupMoved, Member, Outputs, Position, Waiting
+from streams.laws import Violation
 
 from .log import Cluster, Code
 from .loop import Killed, Process
@@ -285,7 +286,9 @@ class Consumer:
             self._revoked = True
             self.engine.era += 1
             self._stop_flow()
+            began_s = asyncio.get_running_loop().time()
             await self.engine.release()
+            self.worker.released(asyncio.get_running_loop().time() - began_s)
             self.worker.point("revoked")
             numbers = await self._join()
             self._assign(numbers)
@@ -465,6 +468,16 @@ class Worker:
         if partition.running or partition.outputs:
             self.world.interruptions += 1
         self.world.note(self.process.name, "drops", partition.number)
+
+    def released(self, within_s: float) -> None:
+        """A revocation may go on: what was under way has ended, takes long, or would not end."""
+        if within_s < REVOKE_DRAIN_S:
+            for partition in self.engine.partitions.values():
+                for key, attempt in partition.running.items():
+                    if not attempt.long:
+                        self.world.ledger.faults.append(
+                            Violation("handover", key.decode(), "nobody waited for its end")
+                        )
 
     def die(self, reason: str) -> NoReturn:
         """In place of `engine.exit_process`."""

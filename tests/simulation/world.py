@@ -283,8 +283,9 @@ class World:
         if call.request_id in self.ledger.cancelled_ms and member is not None and not self.cluster.group.refuse(member):
             self.ledger.faults.append(Violation("L6", call.request_id, "started although it was cancelled"))
         hold_s = worker.engine.settings.hold_s
-        if plan.duration_s > hold_s:
-            worker.process.call_later(hold_s + self.rng.random(), worker.journal)
+        for after_s in (hold_s / 2, hold_s):
+            if plan.duration_s > after_s:
+                worker.process.call_later(after_s + self.rng.random(), worker.journal)
         return run
 
     # -- what goes wrong -----------------------------------------------------------------------------------------
