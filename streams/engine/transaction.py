@@ -119,6 +119,12 @@ class TransactionalProducer:
         if self._client is not None:
             await self._client.close()
 
+    @property
+    def learning(self) -> asyncio.Task[None]:
+        """What keeps the metadata up to date while we are connected."""
+        task: asyncio.Task[None] = self._client._sync_task
+        return task
+
     async def add_topics(self, topics: Iterable[str]) -> None:
         """Learn of more topics that are written to."""
         for topic in topics:

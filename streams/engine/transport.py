@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import faust
@@ -48,6 +48,16 @@ class BatchSchema(faust.Schema):  # type: ignore[misc]  # Faust's Schema is type
         return decode
 
 
+def watch(task: asyncio.Task[None], what: str, is_stopped: Callable[[], bool], die: Callable[[str], None]) -> None:
+    """*die* when *task* ends early: aiokafka goes on without it, and nothing would be read any more, in silence."""
+
+    def ended(done: asyncio.Task[None]) -> None:
+        if not is_stopped():
+            die(f"{what} ended: {None if done.cancelled() else done.exception()!r}")
+
+    task.add_done_callback(ended)
+
+
 class InlineConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust is not typed for us
     """The driver's consumer "thread" without a thread."""
 
@@ -65,6 +75,13 @@ class InlineConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         tiers = self.app.engine.topics.tiers
         fetch_sessions.install(self._consumer, dict.fromkeys(tiers, TIER_FETCH_BYTES))
         header_names.install()
+        for task, what in (
+            (self._consumer._fetcher._fetch_task, "fetching"),
+            (self._consumer._coordinator._coordination_task, "taking part in the group"),
+            (self._consumer._client._sync_task, "learning of the cluster"),
+            (self.app.engine.producer.learning, "learning of the cluster for writing"),
+        ):
+            watch(task, what, self._stopped.is_set, self.app.engine.die)
 
     async def stop(self) -> None:
         if not self._stopped.is_set():

@@ -21,6 +21,7 @@ from streams.codec.registry import Registry
 from streams.engine.effects import Effects
 from streams.engine.engine import Engine
 from streams.engine.health import Health
+from streams.engine.memory import give_back_memory
 from streams.engine.partition import Batch, Partition
 from streams.engine.processor import Processor
 from streams.engine.table import RequestsTable, StateTables
@@ -80,6 +81,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
         engine.on_owned.append(self._owned)
         engine.on_letting_go.append(self.processor.careful.let_go)
         engine.background(self._journal_long_attempts())
+        engine.background(give_back_memory())
         self._health = Health(engine, self.processor)
         await self._health.start(settings.http)
         gc.collect()
