@@ -16,6 +16,7 @@ from typing import Any
 import faust
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
@@ -32,6 +33,7 @@ FETCH_WAIT_MS = 100
 """How long the broker may hold an empty fetch; Faust's 1500 would delay partitions that are resumed."""
 TIER_FETCH_BYTES = 128 << 10
 """At once of a tier's partition: while it waits, what was fetched stays in memory, and there are a hundred of them."""
+REJOIN_PAUSE_S = 0.5
 POLL_INTERVAL_S = 0.005
 """Pause between polls: fewer, larger batches."""
 
@@ -58,6 +60,23 @@ def watch(task: asyncio.Task[None], what: str, is_stopped: Callable[[], bool], d
     task.add_done_callback(ended)
 
 
+def rejoin_after_errors(coordinator: Any, die: Callable[[str], object]) -> None:
+    """At an answer that it does not know, aiokafka stops to take part in the group until somebody calls `getmany`.
+
+    We do not. A broker that has just come back gives such answers, and the heartbeats go on: the group would wait for
+    us, and we for ever.
+    """
+
+    async def rejoin(error: Exception) -> None:
+        if isinstance(error, (GroupAuthorizationFailedError, TopicAuthorizationFailedError)):
+            die(f"the broker does not let us into the group {coordinator.group_id}: {error!r}")
+        log.warning("joining the group again after an unexpected answer: %r", error)
+        coordinator.request_rejoin()
+        await asyncio.sleep(REJOIN_PAUSE_S)
+
+    coordinator._push_error_to_user = rejoin
+
+
 class InlineConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust is not typed for us
     """The driver's consumer "thread" without a thread."""
 
@@ -75,6 +94,7 @@ class InlineConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         tiers = self.app.engine.topics.tiers
         fetch_sessions.install(self._consumer, dict.fromkeys(tiers, TIER_FETCH_BYTES))
         header_names.install()
+        rejoin_after_errors(self._consumer._coordinator, self.app.engine.die)
         for task, what in (
             (self._consumer._fetcher._fetch_task, "fetching"),
             (self._consumer._coordinator._coordination_task, "taking part in the group"),
