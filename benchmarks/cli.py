@@ -137,6 +137,7 @@ def main(
       python -m benchmarks --workloads W1 --contenders streams,faust,aiokafka
       python -m benchmarks --workloads W6 --contenders streams --repeat 3 --no-gate
       python -m benchmarks profile                               where W1's microseconds go
+      python -m benchmarks gateway                               how fast a gateway accepts
     """
     ctx.obj = broker, seed
     if ctx.invoked_subcommand is not None:
@@ -352,3 +353,20 @@ def profile(obj: tuple[str | None, int], requests: int, workload: str, raw: Path
     broker, seed = obj
     with _site(broker, seed, ()) as site:
         click.echo(profile_worker(site, WORKLOADS[workload], requests, raw))
+
+
+@main.command()
+@click.option("--seconds", type=click.FloatRange(1.0), default=10.0, show_default=True, help="Of each load.")
+@click.pass_obj
+def gateway(obj: tuple[str | None, int], seconds: float) -> None:
+    """How fast a gateway accepts, and what becomes of it.
+
+    AWS's asynchronous Invoke with a 200-byte event on one gateway process: as many as 64 connections give, beside a
+    bare aiohttp application under the same load; then 500 a second. Then a worker runs them all, and every accepted id
+    is looked up. Then a function's configuration is changed some times while it is invoked.
+    """
+    from benchmarks.gateway import measure_gateway, report
+
+    broker, seed = obj
+    with terminated_like_interrupted(), _site(broker, seed, ()) as site:
+        click.echo(report(measure_gateway(site.broker, seconds)))
