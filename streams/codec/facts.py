@@ -47,15 +47,25 @@ def facts_encoder(prefix: bytes) -> EncodeFacts:
         offset: int | None,
         facts: Sequence[Fact],
     ) -> bytes:
+        raw = request_id.encode()
         parts = [
             prefix,
-            string_bytes(request_id),
+            long_bytes(len(raw)),
+            raw,
             heads(function, provider),
             b"\x00" if traceparent is None else b"\x02" + string_bytes(traceparent),
             b"\x00" if offset is None else b"\x02" + long_bytes(offset),
         ]
-        if facts:
-            parts.append(long_bytes(len(facts)))
+        count = len(facts)
+        if (
+            count == 3
+            and type(facts[0]) is Accepted
+            and type(facts[1]) is AttemptStarted
+            and type(facts[2]) is Succeeded
+        ):
+            parts += _first_success(facts[0], facts[1], facts[2])
+        elif count:
+            parts.append(long_bytes(count))
             for fact in facts:
                 _append(parts, fact)
         parts.append(b"\x00")
@@ -94,6 +104,24 @@ def read_facts(datum: Mapping[str, Any]) -> FactsRecord:
 
 
 _word = lru_cache(maxsize=64)(string_bytes)  # the dozen words of our own: kinds and endings
+
+
+def _first_success(accepted: Accepted, started: AttemptStarted, succeeded: Succeeded) -> tuple[bytes, ...]:
+    """As `_append` for each of the three: what nearly every record has, in half the time."""
+    return (
+        b"\x06\x00",
+        long_bytes(accepted.at_ms),
+        long_bytes(accepted.accepted_at_ms),
+        long_bytes(accepted.due_at_ms),
+        long_bytes(accepted.depth),
+        b"\x02",
+        long_bytes(started.attempt),
+        long_bytes(started.at_ms),
+        b"\x08",
+        long_bytes(succeeded.attempt),
+        long_bytes(succeeded.at_ms),
+        long_bytes(succeeded.outcome.status_code),
+    )
 
 
 def _append(parts: list[bytes], fact: Fact) -> None:

@@ -1,8 +1,8 @@
-"""A writer of Avro's binary encoding, made once per schema.
+"""A writer of Avro's binary encoding, made once per schema: a Python function for each of its records.
 
-It writes what fastavro writes (the tests compare the two with the reference library) in a quarter of the time: fastavro
+It writes what fastavro writes (the tests compare the two with the reference library) in an eighth of the time: fastavro
 validates a datum against every branch of a union before it writes one. Ours knows what our schemas have: a union is a
-type or null, or one of several records, given as ``(full name, dict)``. For other schemas, add to `_Compiler`.
+type or null, or one of several records, given as ``(full name, dict)``. For other schemas, add to `_Source`.
 
 A datum that is not of its schema is a mistake of ours: it raises KeyError, ValueError, TypeError or AttributeError.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from operator import itemgetter
+from itertools import count
 from typing import Any, TypeAlias
 
 from streams.codec.errors import AvroError
@@ -43,63 +43,9 @@ def string_bytes(text: str) -> bytes:
     return long_bytes(len(raw)) + raw
 
 
-def writer(schema: Any) -> Writer:
-    """The writer of *schema*, given as fastavro parses it. Raises AvroError for a type that we do not write yet."""
-    return _Compiler().writer(schema)
-
-
-class _Compiler:
-    """Makes the writers of one schema."""
-
-    def __init__(self) -> None:
-        self.named: dict[str, Writer] = {}
-
-    def writer(self, schema: Any) -> Writer:
-        if isinstance(schema, list):
-            return self.union(schema)
-        if isinstance(schema, str):
-            if schema in _PRIMITIVES or schema in self.named:
-                return _PRIMITIVES.get(schema) or self.named[schema]
-        elif schema["type"] == "array":
-            return _array(self.writer(schema["items"]))
-        elif schema["type"] == "record":
-            self.named[schema["name"]] = write = _record(tuple(map(self.field, schema["fields"])))
-            return write
-        elif schema["type"] in _PRIMITIVES:
-            return _PRIMITIVES[schema["type"]]
-        raise AvroError(f"Schemas with {schema} cannot be written yet.")
-
-    def field(self, field: Any) -> tuple[Callable[[Any], Any], Writer]:
-        """How to get the field from a record, and how to write it."""
-        name = field["name"]
-        if "default" not in field:
-            return itemgetter(name), self.writer(field["type"])
-        default = field["default"]
-        return lambda record: record.get(name, default), self.writer(field["type"])
-
-    def union(self, schema: list[Any]) -> Writer:
-        others = [branch for branch in schema if branch != "null"]
-        if len(others) == 1 and len(schema) == 2:
-            return _nullable(schema.index("null"), schema.index(others[0]), self.writer(others[0]))
-        if others == schema and all(isinstance(branch, dict) and branch["type"] == "record" for branch in schema):
-            branches = {b["name"]: (long_bytes(index), self.writer(b)) for index, b in enumerate(schema)}
-            return _one_of(branches)
-        raise AvroError(f"A union of {len(schema)} such types cannot be written yet.")
-
-
-def _string(parts: list[bytes], text: str) -> None:
-    raw = text.encode()
-    parts.append(long_bytes(len(raw)))
-    parts.append(raw)
-
-
-def _bytes(parts: list[bytes], data: bytes) -> None:
-    parts.append(long_bytes(len(data)))
-    parts.append(data)  # the joining refuses anything but bytes
-
-
-def _long(parts: list[bytes], number: int) -> None:
-    parts.append(long_bytes(number))
+_SIZES_MAX = 1024
+_SIZES = tuple(map(long_bytes, range(_SIZES_MAX)))
+"""A look-up takes half as long as a cached call, and nearly every size is that small."""
 
 
 @lru_cache(maxsize=256)
@@ -109,50 +55,106 @@ def _int_bytes(number: int) -> bytes:
     return long_bytes(number)
 
 
-def _int(parts: list[bytes], number: int) -> None:
-    parts.append(_int_bytes(number))
-
-
-_PRIMITIVES: dict[str, Writer] = {"string": _string, "bytes": _bytes, "long": _long, "int": _int}
-
-
-def _record(fields: tuple[tuple[Callable[[Any], Any], Writer], ...]) -> Writer:
-    def write(parts: list[bytes], record: Any) -> None:
-        for get, write_field in fields:
-            write_field(parts, get(record))
-
+def writer(schema: Any) -> Writer:
+    """The writer of *schema*, given as fastavro parses it. Raises AvroError for a type that we do not write yet."""
+    source = _Source()
+    root = source.function(schema)
+    found: dict[str, Any] = {"long_bytes": long_bytes, "int_bytes": _int_bytes, "sizes": _SIZES}
+    exec("\n".join(source.lines), found)
+    write: Writer = found[root]
     return write
 
 
-def _array(write_item: Writer) -> Writer:
-    def write(parts: list[bytes], items: Any) -> None:
-        if items:
-            parts.append(long_bytes(len(items)))
-            for item in items:
-                write_item(parts, item)
-        parts.append(b"\x00")
+class _Source:
+    """Python source that writes the data of one schema. Only names of our making and literals are in it."""
 
-    return write
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._named: dict[str, str] = {}
+        self._numbers = count()
 
-
-def _nullable(null_index: int, index: int, write_value: Writer) -> Writer:
-    null_branch, branch = long_bytes(null_index), long_bytes(index)
-
-    def write(parts: list[bytes], value: Any) -> None:
-        if value is None:
-            parts.append(null_branch)
+    def function(self, schema: Any) -> str:
+        """The name of a function that appends a datum of *schema* to a list."""
+        name = self._new("write")
+        body = [f"def {name}(parts, datum):", "    add = parts.append"]
+        if isinstance(schema, dict) and schema["type"] == "record":
+            self._named[schema["name"]] = name
+            for field in schema["fields"]:
+                body += self._indented(self._field(field))
         else:
-            parts.append(branch)
-            write_value(parts, value)
+            body += self._indented(self._value(schema, "datum"))
+        self.lines += body
+        return name
 
-    return write
+    def _new(self, word: str) -> str:
+        return f"{word}_{next(self._numbers)}"
 
+    @staticmethod
+    def _indented(lines: list[str]) -> list[str]:
+        return [f"    {line}" for line in lines]
 
-def _one_of(branches: dict[str, tuple[bytes, Writer]]) -> Writer:
-    def write(parts: list[bytes], named: tuple[str, Any]) -> None:
-        name, record = named
-        branch, write_record = branches[name]
-        parts.append(branch)
-        write_record(parts, record)
+    def _field(self, field: Any) -> list[str]:
+        name = field["name"]
+        got = f"datum.get({name!r}, {field['default']!r})" if "default" in field else f"datum[{name!r}]"
+        value = self._new("value")
+        return [f"{value} = {got}", *self._value(field["type"], value)]
 
-    return write
+    def _value(self, schema: Any, value: str) -> list[str]:
+        """Lines that append *value*, a variable."""
+        if isinstance(schema, list):
+            return self._union(schema, value)
+        if isinstance(schema, dict):
+            match schema["type"]:
+                case "array":
+                    return self._array(schema["items"], value)
+                case "record":
+                    return [f"{self.function(schema)}(parts, {value})"]
+                case other:
+                    schema = other
+        match schema:
+            case "string":
+                return [f"{value} = {value}.encode()", *self._bytes(value)]
+            case "bytes":
+                return self._bytes(value)  # joining the parts refuses anything else
+            case "long" | "int":
+                return [f"add({schema}_bytes({value}))"]
+        if schema in self._named:
+            return [f"{self._named[schema]}(parts, {value})"]
+        raise AvroError(f"Schemas with {schema} cannot be written yet.")
+
+    def _bytes(self, value: str) -> list[str]:
+        size = self._new("size")
+        return [
+            f"{size} = len({value})",
+            f"add(sizes[{size}] if {size} < {_SIZES_MAX} else long_bytes({size}))",
+            f"add({value})",
+        ]
+
+    def _array(self, items: Any, value: str) -> list[str]:
+        item = self._new("item")
+        written = [
+            f"add(long_bytes(len({value})))",
+            f"for {item} in {value}:",
+            *self._indented(self._value(items, item)),
+        ]
+        return [f"if {value}:", *self._indented(written), "add(b'\\0')"]
+
+    def _union(self, schema: list[Any], value: str) -> list[str]:
+        others = [branch for branch in schema if branch != "null"]
+        if len(others) == 1 and len(schema) == 2:
+            null, other = long_bytes(schema.index("null")), long_bytes(schema.index(others[0]))
+            written = [f"add({other!r})", *self._value(others[0], value)]
+            return [f"if {value} is None:", f"    add({null!r})", "else:", *self._indented(written)]
+        if others == schema and all(isinstance(branch, dict) and branch["type"] == "record" for branch in schema):
+            name, record, branches = self._new("name"), self._new("record"), self._new("branches")
+            known = {branch["name"]: (index, self.function(branch)) for index, branch in enumerate(schema)}
+            table = ", ".join(f"{key!r}: ({long_bytes(index)!r}, {write})" for key, (index, write) in known.items())
+            self.lines.append(f"{branches} = {{{table}}}")
+            branch, write = self._new("branch"), self._new("write")
+            return [
+                f"{name}, {record} = {value}",
+                f"{branch}, {write} = {branches}[{name}]",
+                f"add({branch})",
+                f"{write}(parts, {record})",
+            ]
+        raise AvroError(f"A union of {len(schema)} such types cannot be written yet.")
