@@ -327,8 +327,9 @@ async def test_bounds_are_within(bench: Bench) -> None:
         assert (shown["max_async_retry_attempts"], shown["max_async_event_age_in_seconds"]) == (retries, age_s)
 
 
-async def test_destinations_that_name_nothing_are_none(bench: Bench) -> None:
-    empty = {"on_success": {}, "on_failure": {"destination": "", "param": ""}}
+@pytest.mark.parametrize("param", ["", "{}"])
+async def test_destinations_that_name_nothing_are_none(bench: Bench, param: str) -> None:
+    empty = {"on_success": {}, "on_failure": {"destination": "", "param": param}}
 
     assert told(await bench.send("PUT", CONFIG, body(destination_config=empty)))["destination_config"] == {}
 

@@ -38,6 +38,7 @@ _LOG = "enable_async_status_log"
 _LOG_FIELDS = ("log_group_id", "log_stream_id", "log_group_name", "log_stream_name")
 """Where Huawei keeps the statuses [M, newest SDK]; never shown again. They are in the read model here."""
 _ENDS = ("on_success", "on_failure")
+_NO_PARAM = (None, "", "{}")
 
 
 class Change(NamedTuple):
@@ -133,7 +134,7 @@ def _address(given: object, end: str, provider: FunctionGraph) -> str | None:
     """The address of a destination; None when *given* names none."""
     if not isinstance(given, dict):
         raise invalid_parameter(f"destination_config.{end} is not an object.")
-    if not given.get("destination") and not given.get("param"):
+    if not given.get("destination") and given.get("param") in _NO_PARAM:
         return None
     where = f"destination_config.{end}."
     kind, text = _text(given, "destination", where), _text(given, "param", where)
