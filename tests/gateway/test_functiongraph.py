@@ -605,6 +605,8 @@ async def test_a_cancel_that_makes_no_sense_is_refused(
 
     assert refusal(await bench.send("POST", CANCEL, body(**change))) == (status, code)
     assert refusal(await bench.send("POST", at(f"{URN}:v1", "cancel"), body(request_id="running"))) == (400, "FSS.0400")
+    nowhere = await bench.send("POST", at(f"{PREFIX}nobody", "cancel"), body(request_id="running"))
+    assert json.loads(nowhere.body) == {"error_code": "FSS.0404", "error_msg": "can not find function"}
     assert bench.intake.cancelled == []
 
 

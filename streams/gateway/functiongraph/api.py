@@ -218,7 +218,9 @@ class FunctionGraphApi:
 
     async def cancel(self, request: Request) -> Reply:
         """End an invocation by force, the only way there is [D]. One that is over already stays as it is [G]."""
-        function, body = self._function(request), read_object(request.body)
+        function, body = self._find(request), read_object(request.body)
+        if not isinstance(function, Function):
+            raise refusals.nothing_to_cancel()
         if body.get("type") not in (None, "", "force") or body.get("recursive") not in (None, False):
             raise refusals.invalid_parameter("type is not force: functions that were called are not stopped, too.")
         request_id = body.get("request_id")

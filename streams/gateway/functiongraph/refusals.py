@@ -25,6 +25,11 @@ def invalid_request_id() -> Refused:
     return Refused(400, "FSS.0400", "Invalid RequestId")
 
 
+def nothing_to_cancel() -> Refused:
+    """There is no such function whose invocation could be cancelled; other operations say `no_function`."""
+    return Refused(404, "FSS.0404", "can not find function")
+
+
 def not_acceptable(why: str) -> Refused:
     return Refused(406, "FSS.0406", f"Not acceptable. {why}")
 
