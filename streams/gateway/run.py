@@ -84,11 +84,11 @@ async def serve(settings: Settings, listening: Listening, ready: Callable[[str],
 
 def apis(services: Services) -> dict[str, Api]:
     """Each cloud's API by the first path segments that belong to it."""
-    aws = AwsLambda(services)
+    aws, functiongraph = AwsLambda(services), FunctionGraphApi(services)
     return {
         **dict.fromkeys(aws.first_segments, aws),
         **function_compute(services),
-        "v2": FunctionGraphApi(services),
+        **dict.fromkeys(functiongraph.first_segments, functiongraph),
     }
 
 

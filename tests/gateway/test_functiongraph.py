@@ -645,6 +645,12 @@ async def test_statuses_are_kept_in_the_topic_facts(bench: Bench) -> None:
     assert shown["group_id"] != shown["stream_id"]
 
 
+async def test_the_project_is_found_by_its_region(bench: Bench) -> None:
+    for query, ids in (("?name=cn-north-4", [PROJECT]), ("", [PROJECT]), ("?name=eu-de", [])):
+        shown = told(await bench.send("GET", f"/v3/projects{query}"))
+        assert [project["id"] for project in shown["projects"]] == ids
+
+
 async def test_otc_has_no_dis_no_active_list_and_no_switch_of_the_project(otc: Bench) -> None:
     dis = body(destination_config={"on_success": to("DIS", stream_name="s")})
 

@@ -9,6 +9,7 @@ in the modules beside this one. What a page does not say is marked [G].
   and shown, statuses are always kept.
 - A synchronous call that ends with an error of the function is a 200 whose headers say so [G].
 - OTC has no DIS, no ``active-async-invocations`` and no project switch.
+- A client that knows its region only asks IAM for the project: ``GET /v3/projects`` is answered here, too.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from streams.gateway.functiongraph.invocations import (
     read_query,
     wants,
 )
-from streams.gateway.functiongraph.metadata import function_document, version_document
+from streams.gateway.functiongraph.metadata import function_document, project_document, version_document
 from streams.gateway.intake import TooLarge
 from streams.gateway.sdk_hmac import SignatureRefused, verify
 from streams.gateway.services import Services
@@ -56,6 +57,9 @@ _FUNCTION = f"{_FUNCTIONS}/{{function_urn}}"
 
 class FunctionGraphApi:
     """One project's functions. Errors are ``{"error_code", "error_msg"}``."""
+
+    first_segments = ("v2", "v3")
+    """Of the paths that are FunctionGraph's, and of IAM's."""
 
     def __init__(self, services: Services) -> None:
         provider = services.provider("functiongraph")
@@ -78,6 +82,7 @@ class FunctionGraphApi:
             ("GET", _FUNCTIONS, self.list_functions),
             ("GET", f"{_FUNCTION}/config", self.show_function),
             ("GET", f"{_FUNCTION}/versions", self.list_versions),
+            ("GET", "/v3/projects", self.list_projects),
         ]
         if self._provider.variant == "huawei":
             small += [
@@ -266,6 +271,11 @@ class FunctionGraphApi:
     async def show_function(self, request: Request) -> Reply:
         function = self._function(request)
         return _reply(request, function_document(function, self._provider, self._modified_at_ms(function)))
+
+    async def list_projects(self, request: Request) -> Reply:
+        """The one project there is, if its name, which is that of its region, is asked for or none is."""
+        fits = request.query.get("name", self._provider.region) == self._provider.region
+        return _reply(request, {"projects": [project_document(self._provider)] if fits else [], "links": {}})
 
     async def list_versions(self, request: Request) -> Reply:
         versions, begin = self._versions(self._function(request)), marker(request.query)

@@ -14,6 +14,18 @@ _MEMORY_MB = 128
 """The smallest size that there is. Nothing limits memory here."""
 
 
+def project_document(provider: FunctionGraph) -> dict[str, Any]:
+    """The project in IAM's list of projects [D]."""
+    return {
+        "id": provider.project_id,
+        "name": provider.region,
+        "description": "",
+        "enabled": True,
+        "is_domain": False,
+        "links": {},
+    }
+
+
 def function_document(function: Function, provider: FunctionGraph, modified_at_ms: int) -> dict[str, Any]:
     """What lists of functions and the configuration of one have in common."""
     target = function.target
