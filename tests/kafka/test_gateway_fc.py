@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 import fc2
@@ -22,7 +23,9 @@ from alibabacloud_tea_openapi.exceptions import ClientException
 from alibabacloud_tea_openapi.utils_models import Config
 from alibabacloud_tea_util.models import RuntimeOptions
 from confluent_kafka.admin import AdminClient
+from gateway.tls import certificate
 
+from kafka import documented
 from kafka.support import Deployment, Seen, Worker, new_id
 
 pytestmark = pytest.mark.kafka
@@ -54,10 +57,20 @@ target = "handlers:fail"
 qualifiers.brief = {{ age_max_s = 2, retries = 8 }}
 
 [[function]]
+name = "samples"
+provider = "fc"
+target = "handlers:echo"
+
+[[function]]
 name = "media/echo"
 provider = "fc"
 target = "handlers:echo"
 qualifiers.prod = {{}}
+
+[[function]]
+name = "media/idle"
+provider = "fc"
+target = "handlers:echo"
 """
 
 
@@ -116,12 +129,12 @@ class Fc:
         return found
 
 
-def start_gateway(deployment: Deployment, label: str) -> Worker:
-    """A gateway with a read model of its own; it serves on return."""
+def start_gateway(deployment: Deployment, label: str, *options: str, state: str | None = None) -> Worker:
+    """A gateway with a read model of its own, or with that of the gateway *state*; it serves on return."""
     keys = deployment.folder / "keys.toml"
     keys.write_text(f'[[key]]\nid = "{KEY}"\nsecret = "{SECRET}"\n')
-    command = [sys.executable, "-m", "streams", "gateway", "--listen", "127.0.0.1:0", "--keys", str(keys)]
-    gateway = deployment.start(label, command, state=deployment.folder / label)
+    command = [sys.executable, "-m", "streams", "gateway", "--listen", "127.0.0.1:0", "--keys", str(keys), *options]
+    gateway = deployment.start(label, command, state=deployment.folder / (state or label))
     deployment.until(lambda: "Serving on" in gateway.log(), f"{label} serves", STARTS_WITHIN_S)
     return gateway
 
@@ -455,6 +468,35 @@ def test_2_0_has_its_own_words_for_tasks(fc: Fc) -> None:
     )
 
 
+# -- Alibaba's documentation -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trusted(fc: Fc) -> Path:
+    """The certificate of `endpoint`."""
+    chain, _ = certificate(fc.deployment.folder)
+    return chain
+
+
+@pytest.fixture(scope="module")
+def endpoint(fc: Fc, trusted: Path) -> str:
+    """Host and port of a gateway that speaks TLS, as the cloud does; that of *fc* keeps its read model up to date."""
+    tls = "--tls-cert", str(trusted), "--tls-key", str(trusted.with_name("key.pem"))
+    gateway = start_gateway(fc.deployment, "tls-gateway", "--no-console", *tls, state="gateway")
+    fc.task_in("echo", fc.invoke("echo").headers["x-fc-request-id"], "Succeeded")  # it does so by now
+    return gateway.log().partition("Serving on https://")[2].partition(";")[0]
+
+
+@pytest.mark.parametrize("program", **documented.named(documented.FC))
+def test_documented_programs_run_as_they_are_with_another_endpoint(
+    fc: Fc, endpoint: str, trusted: Path, program: documented.Documented
+) -> None:
+    keys = {"ALIBABA_CLOUD_ACCESS_KEY_ID": KEY, "ALIBABA_CLOUD_ACCESS_KEY_SECRET": SECRET}
+
+    for request_id in documented.run(documented.with_endpoint(program, endpoint), trusted, **keys):
+        fc.deployment.success(request_id, "fc")
+
+
 # -- functions -------------------------------------------------------------------------------------------------------
 
 
@@ -466,7 +508,7 @@ def test_functions_and_services_are_there_to_look_at(fc: Fc) -> None:
     of_service = fc.oldest.list_functions("media").data
 
     assert (function.function_name, function.handler) == ("fail", "handlers.fail")
-    assert ([each.function_name for each in functions.functions], functions.next_token) == (["echo", "fail"], "work")
+    assert ([each.function_name for each in functions.functions], functions.next_token) == (["echo", "fail"], "samples")
     assert [alias.alias_name for alias in aliases.aliases] == ["brief"]
     assert [service.service_name for service in services.services] == ["media"]
-    assert [each["functionName"] for each in of_service["functions"]] == ["echo"]
+    assert [each["functionName"] for each in of_service["functions"]] == ["echo", "idle"]

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from conftest import RunningBroker
+from gateway.tls import certificate
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.exceptions.exceptions import (
     ClientRequestException,
@@ -44,6 +45,7 @@ from huaweicloudsdkfunctiongraph.v2 import (
     UpdateFunctionAsyncInvokeConfigRequestBody,
 )
 
+from kafka import documented
 from kafka.support import Deployment, Reader, Worker
 from streams.cluster import Cluster
 from streams.local.broker import Broker
@@ -79,6 +81,7 @@ target = "handlers:{handler}"
     for name, handler in {
         "echo": "echo",
         "configured": "echo",
+        "documented": "echo",
         "notified": "echo",
         "work": "work",
         "failing": "fail",
@@ -452,6 +455,36 @@ def test_only_who_has_a_key_or_a_token_is_let_in(deployment: Deployment, tmp_pat
     assert gateway.send("GET", path, b"", {"X-Auth-Token": "t"})[0] == 200
     assert gateway.send("GET", path, b"", {"X-Auth-Token": "u"})[0] == 401
     gateway.stop()
+
+
+# -- Huawei's documentation ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trusted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The certificate of `endpoint`."""
+    chain, _ = certificate(tmp_path_factory.mktemp("tls"))
+    return chain
+
+
+@pytest.fixture(scope="module")
+def endpoint(deployment: Deployment, gateway: Gateway, trusted: Path) -> str:
+    """The URL of a gateway that speaks TLS and wants a key, as the cloud does; *gateway* has the read model."""
+    keys = trusted.with_name("keys.toml")
+    keys.write_text('[[key]]\nid = "ak"\nsecret = "sk"\n')
+    tls = "--tls-cert", str(trusted), "--tls-key", str(trusted.with_name("key.pem"))
+    return Gateway(deployment, "tls-gateway", "--no-console", "--keys", str(keys), *tls).url
+
+
+@pytest.mark.parametrize("program", **documented.named(documented.FUNCTIONGRAPH))
+def test_documented_programs_run_as_they_are_with_the_endpoint_in_the_environment(
+    deployment: Deployment, endpoint: str, trusted: Path, program: documented.Documented
+) -> None:
+    endpoints = "HUAWEICLOUD_SDK_REGION_FUNCTIONGRAPH_CN_NORTH_4", "HUAWEICLOUD_SDK_IAM_ENDPOINT"
+    environment = dict.fromkeys(endpoints, endpoint) | {"CLOUD_SDK_AK": "ak", "CLOUD_SDK_SK": "sk"}
+
+    for request_id in documented.run(program, trusted, **environment):
+        deployment.success(request_id, "functiongraph")
 
 
 def test_without_its_broker_a_gateway_refuses_and_accepts_again_when_it_is_back(tmp_path: Path) -> None:
