@@ -38,6 +38,8 @@ EXIT_UNSAFE = 70
 """Exit status when the process stopped rather than risk a loss; its supervisor starts it again (EX_SOFTWARE)."""
 STUCK_AFTER_S = 2.0
 """A new owner waits so long for another worker's open transaction before it fences it."""
+FINISH_EVERY_S = 2.0
+"""So often we look for transactions to finish, while there may be some."""
 REVOKE_DRAIN_S = 3.0
 """A revocation waits for what is in flight: whatever ends in time is not run again by the next owner. The whole group
 waits with us, so not for long attempts, which are in the journal, and not longer than this when nothing ends."""
@@ -125,6 +127,7 @@ class Engine:
         except (TimeoutError, KafkaError) as error:
             self.die(f"the broker is away, or in trouble: {error}")
         self.background(self.committer.run())
+        self.background(self._finish_skipped())
         self.background(self._forget_ended())
 
     async def stop(self) -> None:
@@ -167,6 +170,17 @@ class Engine:
         while True:
             await asyncio.sleep(1.0)
             self.forget_ended()
+
+    async def _finish_skipped(self) -> None:
+        """After trouble, finish what the cluster has ended and left open."""
+        while True:
+            await asyncio.sleep(FINISH_EVERY_S)
+            if self.producer.is_troubled:
+                try:
+                    await self.producer.finish_skipped(self.transactional_id_prefix)
+                except KafkaError as error:
+                    self.producer.is_troubled = True
+                    log.info("the cluster cannot be asked for open transactions: %r", error)
 
     def forget_ended(self) -> None:
         """Forget finished requests that are old or too many."""
@@ -343,6 +357,7 @@ class Engine:
 
     async def _fence_stuck(self, waited_s: float) -> None:
         if waited_s > STUCK_AFTER_S:
+            self.producer.is_troubled = True
             await self.producer.fence_stuck(self.transactional_id_prefix, int(STUCK_AFTER_S * 1000))
 
     def _be_careful(self, partition: Partition) -> None:

@@ -26,6 +26,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from streams.engine import wire
 from streams.engine.crashpoints import reach, reach_next
+from streams.engine.skipped import COMMITTED, OFFSETS, Described, finish_skipped
 from streams.errors import BrokerError
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,8 @@ class TransactionalProducer:
         self.timeout_ms = timeout_ms
         self.retries: dict[int, int] = defaultdict(int)
         """How often a request was repeated, by Kafka error code."""
+        self.is_troubled = True
+        """Something went wrong between the cluster and us, or we are new: there may be transactions to finish."""
         self._kafka = dict(kafka)
         self._client: Any = None
         self._coordinators: dict[tuple[CoordinationType, str], int] = {}
@@ -113,6 +116,7 @@ class TransactionalProducer:
         await self._client.bootstrap()
         await self._require_transactions()
         await self._client.set_topics(list(topics))
+        await self._know_the_last_end()
         self._producer_id, self._epoch = await self._init_producer_id(self.transactional_id)
 
     async def close(self) -> None:
@@ -169,6 +173,7 @@ class TransactionalProducer:
                 if not isinstance(error, _TRANSIENT) and not error.retriable:
                     raise
                 log.warning("%s repeated: %r", type(request).__name__, error)
+                self.is_troubled = True
                 self._coordinators.pop((kind, key), None)
                 pause_s = max(pause_s, 0.1)
                 self._client.force_metadata_update()
@@ -192,6 +197,31 @@ class TransactionalProducer:
         if code:
             raise kafka_errors.for_code(code)(transactional_id)
         return response.producer_id, response.producer_epoch
+
+    async def _know_the_last_end(self) -> None:
+        """Finish the latest transaction of our transactional id if it has ended; from the next epoch on nobody knows
+        any more how it did.
+        """
+        while True:
+            described = await self._described(self.transactional_id)
+            if described.state not in ("PrepareCommit", "PrepareAbort"):
+                break
+            await asyncio.sleep(0.05)
+        if described.state in COMMITTED:
+            await self.finish_skipped(self.transactional_id)
+
+    async def _described(self, transactional_id: str) -> Described:
+        request = wire.DescribeTransactions([transactional_id])
+        response, _ = await self._call(CoordinationType.TRANSACTION, transactional_id, request)
+        [[_, _, state, _, _, producer_id, epoch, *_]] = response.states
+        return Described(state, producer_id, epoch)
+
+    async def finish_skipped(self, prefix: str) -> None:
+        """Finish transactions of ids in *prefix* that the cluster has ended and left open (`skipped`)."""
+        self.is_troubled = False
+        await self._client.add_topic(OFFSETS)
+        if await finish_skipped(self._client, self._described, prefix, self._client._topics):
+            self.is_troubled = True
 
     async def fence_stuck(self, prefix: str, older_ms: int) -> None:
         """Abort transactions of other workers whose ids begin with *prefix* and that are open for *older_ms*.
@@ -328,7 +358,7 @@ class TransactionalProducer:
         for answer in answers:
             if isinstance(answer, kafka_errors.KafkaError):
                 log.warning("Produce repeated: %r", answer)
-                stale = True
+                stale = self.is_troubled = True
             elif isinstance(answer, BaseException):
                 raise answer
             else:
@@ -369,9 +399,11 @@ class TransactionalProducer:
 
 
 def _error_code(response: Any) -> int:
-    """The response's own error code, else the first one of its partitions."""
+    """The response's own error code, else that of the only transaction, or the first one of its partitions."""
     if hasattr(response, "error_code"):
         return int(response.error_code)
+    if hasattr(response, "states"):
+        return int(response.states[0][0])
     return next((code for _, entries, _ in response.topics for _, code, _ in entries if code), 0)
 
 

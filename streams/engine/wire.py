@@ -70,47 +70,43 @@ InitProducerId = _api(
     [("throttle_ms", Int32), ("error_code", Int16), ("producer_id", Int64), ("producer_epoch", Int16)],
 )
 
-Produce = _api(
-    "Produce",
-    0,
-    12,
-    [
-        ("transactional_id", _STRING),
-        ("acks", Int16),
-        ("timeout_ms", Int32),
-        (
-            "topics",
-            _ARRAY(
-                ("name", _STRING),
-                ("partitions", _ARRAY(("index", Int32), ("records", CompactBytes), _TAGS)),
-                _TAGS,
-            ),
+PRODUCE_FIELDS: list[Any] = [
+    ("transactional_id", _STRING),
+    ("acks", Int16),
+    ("timeout_ms", Int32),
+    (
+        "topics",
+        _ARRAY(
+            ("name", _STRING),
+            ("partitions", _ARRAY(("index", Int32), ("records", CompactBytes), _TAGS)),
+            _TAGS,
         ),
-    ],
-    [
-        (
-            "responses",
-            _ARRAY(
-                ("name", _STRING),
-                (
-                    "partitions",
-                    _ARRAY(
-                        ("index", Int32),
-                        ("error_code", Int16),
-                        ("base_offset", Int64),
-                        ("log_append_time", Int64),
-                        ("log_start_offset", Int64),
-                        ("record_errors", _ARRAY(("batch_index", Int32), ("message", _STRING), _TAGS)),
-                        ("error_message", _STRING),
-                        _TAGS,
-                    ),
+    ),
+]
+PRODUCE_REPLY: list[Any] = [
+    (
+        "responses",
+        _ARRAY(
+            ("name", _STRING),
+            (
+                "partitions",
+                _ARRAY(
+                    ("index", Int32),
+                    ("error_code", Int16),
+                    ("base_offset", Int64),
+                    ("log_append_time", Int64),
+                    ("log_start_offset", Int64),
+                    ("record_errors", _ARRAY(("batch_index", Int32), ("message", _STRING), _TAGS)),
+                    ("error_message", _STRING),
+                    _TAGS,
                 ),
-                _TAGS,
             ),
+            _TAGS,
         ),
-        ("throttle_ms", Int32),
-    ],
-)
+    ),
+    ("throttle_ms", Int32),
+]
+Produce = _api("Produce", 0, 12, PRODUCE_FIELDS, PRODUCE_REPLY)
 
 TxnOffsetCommit = _api(
     "TxnOffsetCommit",
@@ -196,6 +192,104 @@ ListTransactions = _api(
         ("error_code", Int16),
         ("unknown_states", _ARRAY(_STRING)),
         ("transactions", _ARRAY(("transactional_id", _STRING), ("producer_id", Int64), ("state", _STRING), _TAGS)),
+    ],
+)
+
+DescribeTransactions = _api(
+    "DescribeTransactions",
+    65,
+    0,
+    [("transactional_ids", _ARRAY(_STRING))],
+    [
+        ("throttle_ms", Int32),
+        (
+            "states",
+            _ARRAY(
+                ("error_code", Int16),
+                ("transactional_id", _STRING),
+                ("state", _STRING),
+                ("timeout_ms", Int32),
+                ("started_ms", Int64),
+                ("producer_id", Int64),
+                ("producer_epoch", Int16),
+                ("topics", _ARRAY(("name", _STRING), ("partitions", _ARRAY(Int32)), _TAGS)),
+                _TAGS,
+            ),
+        ),
+    ],
+)
+
+DescribeProducers = _api(
+    "DescribeProducers",
+    61,
+    0,
+    [("topics", _ARRAY(("name", _STRING), ("partitions", _ARRAY(Int32)), _TAGS))],
+    [
+        ("throttle_ms", Int32),
+        (
+            "topics",
+            _ARRAY(
+                ("name", _STRING),
+                (
+                    "partitions",
+                    _ARRAY(
+                        ("index", Int32),
+                        ("error_code", Int16),
+                        ("error_message", _STRING),
+                        (
+                            "producers",
+                            _ARRAY(
+                                ("producer_id", Int64),
+                                ("producer_epoch", Int32),
+                                ("last_sequence", Int32),
+                                ("last_timestamp", Int64),
+                                ("coordinator_epoch", Int32),
+                                ("transaction_start", Int64),
+                                _TAGS,
+                            ),
+                        ),
+                        _TAGS,
+                    ),
+                ),
+                _TAGS,
+            ),
+        ),
+    ],
+)
+
+WriteTxnMarkers = _api(
+    "WriteTxnMarkers",
+    27,
+    1,
+    [
+        (
+            "markers",
+            _ARRAY(
+                ("producer_id", Int64),
+                ("producer_epoch", Int16),
+                ("committed", Boolean),
+                ("topics", _ARRAY(("name", _STRING), ("partitions", _ARRAY(Int32)), _TAGS)),
+                ("coordinator_epoch", Int32),
+                _TAGS,
+            ),
+        )
+    ],
+    [
+        (
+            "markers",
+            _ARRAY(
+                ("producer_id", Int64),
+                (
+                    "topics",
+                    _ARRAY(
+                        ("name", _STRING),
+                        ("partitions", _ARRAY(("index", Int32), ("error_code", Int16), _TAGS)),
+                        _TAGS,
+                    ),
+                ),
+                _TAGS,
+            ),
+        )
     ],
 )
 

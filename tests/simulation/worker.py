@@ -38,6 +38,7 @@ class Producer:
 
     def __init__(self, cluster: Cluster, name: str, unknown: float) -> None:
         self.name = name
+        self.is_troubled = True
         self.committed = asyncio.Event()
         """Set by every transaction."""
         self._cluster = cluster
@@ -52,6 +53,10 @@ class Producer:
 
     def partition_count(self, topic: str) -> int:
         return self._cluster.partition_count(topic)
+
+    async def finish_skipped(self, prefix: str) -> None:
+        """The simulated cluster tells all partitions."""
+        self.is_troubled = False
 
     async def _init(self, name: str) -> int:
         epoch: int | None = None
