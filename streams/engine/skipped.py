@@ -54,6 +54,7 @@ class Ended(NamedTuple):
     """The latest transaction of a transactional id."""
 
     transactional_id: str
+    producer_id: int
     producer_epoch: int
     committed: bool
 
@@ -64,24 +65,27 @@ Describe: TypeAlias = Callable[[str], Awaitable[Described]]
 async def finish_skipped(client: Any, describe: Describe, prefix: str, topics: Iterable[str]) -> int:
     """Write the markers that partitions of *topics* (and committed offsets) lack, of transactional ids in *prefix*.
 
-    *describe* asks the coordinator of an id. Returns how many partitions have a transaction that has been
-    open for a while, whether or not it could be ended. Raises KafkaError.
+    *describe* asks the coordinator of an id. Returns how many of those partitions have a transaction that has been open
+    for a while, whether or not it could be ended. Raises KafkaError.
     """
     named = sorted({*topics, OFFSETS})
     found = await _open(client, named)
     if not found:
         return 0
-    ended = await _ended(client, describe, prefix, {each.producer_id for each in found})
+    ours = await _ours(client, prefix, {each.producer_id for each in found})
+    ended = {producer_id: _ended(name, await describe(name)) for producer_id, name in ours.items()}
     still = set(await _open(client, named))  # the markers may just have been on their way
-    missing = [each for each in found if each in still and _is_of(each, ended.get(each.producer_id))]
-    for each in missing:
-        await _mark(client, each, ended[each.producer_id])
-    return len(still)
+    left = [each for each in found if each in still and each.producer_id in ours]
+    for each in left:
+        became = ended[each.producer_id]
+        if became is not None and _is_of(each, became):
+            await _mark(client, each, became)
+    return len(left)
 
 
-def _is_of(one: Open, ended: Ended | None) -> bool:
+def _is_of(one: Open, ended: Ended) -> bool:
     """Whether *ended* is what became of *one*. (Each end bumps the producer's epoch.)"""
-    return ended is not None and ended.producer_epoch == one.producer_epoch + 1
+    return (ended.producer_id, ended.producer_epoch) == (one.producer_id, one.producer_epoch + 1)
 
 
 async def _open(client: Any, topics: Sequence[str]) -> list[Open]:
@@ -113,17 +117,20 @@ def _by_leader(client: Any, topics: Sequence[str]) -> dict[int, list[Any]]:
     return led
 
 
-async def _ended(client: Any, describe: Describe, prefix: str, producer_ids: set[int]) -> dict[int, Ended]:
-    """By producer id, the latest transactions that have ended, of those producers whose ids begin with *prefix*."""
-    ended: dict[int, Ended] = {}
+async def _ours(client: Any, prefix: str, producer_ids: set[int]) -> dict[int, str]:
+    """The transactional ids of those producers whose ids begin with *prefix*."""
+    ours: dict[int, str] = {}
     for broker in client.cluster.brokers():
-        listed = await client.send(broker.nodeId, wire.ListTransactions([*COMMITTED], sorted(producer_ids), -1))
-        for name in [each[0] for each in listed.transactions if each[0].startswith(prefix)]:
-            described = await describe(name)
-            if described.state in COMMITTED:
-                committed = COMMITTED[described.state]
-                ended[described.producer_id] = Ended(name, described.producer_epoch, committed)
-    return ended
+        listed = await client.send(broker.nodeId, wire.ListTransactions([], sorted(producer_ids), -1))
+        ours |= {producer_id: name for name, producer_id, *_ in listed.transactions if name.startswith(prefix)}
+    return ours
+
+
+def _ended(transactional_id: str, described: Described) -> Ended | None:
+    """How its latest transaction has ended, if it has."""
+    if described.state not in COMMITTED:
+        return None
+    return Ended(transactional_id, described.producer_id, described.producer_epoch, COMMITTED[described.state])
 
 
 async def _mark(client: Any, one: Open, ended: Ended) -> None:
