@@ -114,7 +114,8 @@ class Committer:
     async def _commit(self, member: Member) -> None:
         taken = self._take()
         offsets = {source: position for take in taken for source, position in take.positions.items()}
-        if not offsets:
+        if not offsets:  # what has finished left nothing, and no watermark has moved
+            _finished(taken)
             return
         outputs = {target: records for take in taken for target, records in take.outputs.items()}
         if len(outputs) < sum(len(take.outputs) for take in taken):
@@ -164,7 +165,7 @@ class Committer:
         self.statistics.records += sum(map(len, outputs.values()))
         for take in taken:
             take.partition.stable.update(take.positions)
-            take.partition.committed(take.puts, take.finished, take.effects_bytes)
+        _finished(taken)
 
     def _put_back(self, taken: list[_Taken], error: Exception) -> None:
         """Nothing of it is visible: effects return to the head of their partition's outputs, in order."""
@@ -180,6 +181,12 @@ class Committer:
                 take.partition.mark = take.mark
             if not take.partition.closed:
                 self._changed.add(take.partition)
+
+
+def _finished(taken: list[_Taken]) -> None:
+    """Nothing of it is in memory any more."""
+    for take in taken:
+        take.partition.committed(take.puts, take.finished, take.effects_bytes)
 
 
 def _merge(taken: list[_Taken]) -> dict[TopicPartition, list[Output]]:

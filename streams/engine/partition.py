@@ -255,9 +255,11 @@ class Partition:
 
     def wait_for(self, offset: int, source: TopicPartition, record: SourceRecord) -> None:
         """*record*, a command, waits for *offset* of `invocations`. It does not count as in flight: else such commands
-        could keep us from reading what they wait for.
+        could keep us from reading what they wait for. Nor do its bytes.
         """
         self.early[offset] = source, record
+        self.in_flight_bytes -= self.in_flight[source][record.offset]
+        self.in_flight[source][record.offset] = 0
         self._resume_if_there_is_room()
 
     def _resume_if_there_is_room(self) -> None:

@@ -350,12 +350,14 @@ async def test_a_command_for_an_offset_with_another_invocation_is_let_go_of(comm
     assert nothing_is_left(bench)
 
 
-async def test_commands_that_wait_do_not_keep_what_they_wait_for_from_being_read() -> None:
+@pytest.mark.parametrize("bounds", [{"in_flight_max": 1}, {"in_flight_bytes_max": 10}])
+async def test_commands_that_wait_do_not_keep_what_they_wait_for_from_being_read(bounds: dict[str, int]) -> None:
     bench = Bench(succeed)
-    bench.partition.in_flight_max = 1
+    vars(bench.partition).update(bounds)
+    waiting = Invocation("id", "f", None, b'{"n": 1}', START_MS, START_MS, 1, None)
 
     for offset in range(5):
-        bench.cancel(f"id-{offset}", offset=offset)
+        bench.cancel(f"id-{offset}", waiting, offset=offset)
 
     assert not bench.owner.paused
     assert not bench.partition.paused

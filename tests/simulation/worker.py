@@ -476,7 +476,7 @@ class Worker:
 
     def released(self, within_s: float) -> None:
         """A revocation may go on: what was under way has ended, takes long, or would not end."""
-        if within_s < REVOKE_DRAIN_S:
+        if within_s < REVOKE_DRAIN_S - 0.001:
             for partition in self.engine.partitions.values():
                 for key, attempt in partition.running.items():
                     if not attempt.long:
