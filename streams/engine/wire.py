@@ -27,6 +27,11 @@ _TAGS = ("tags", TaggedFields)  # last field of every struct of a flexible versi
 _ARRAY = CompactArray
 
 
+def _by_topic(*partition: Any) -> Any:
+    """Partitions under their topics; *partition* is what is said of each."""
+    return _ARRAY(("name", _STRING), ("partitions", _ARRAY(*partition)), _TAGS)
+
+
 def _api(name: str, key: int, version: int, fields: list[Any], reply: list[Any]) -> Any:
     """The request class of one flexible API version; its response's fields are attributes named as in *reply*."""
     response = type(
@@ -76,31 +81,20 @@ PRODUCE_FIELDS: list[Any] = [
     ("timeout_ms", Int32),
     (
         "topics",
-        _ARRAY(
-            ("name", _STRING),
-            ("partitions", _ARRAY(("index", Int32), ("records", CompactBytes), _TAGS)),
-            _TAGS,
-        ),
+        _by_topic(("index", Int32), ("records", CompactBytes), _TAGS),
     ),
 ]
 PRODUCE_REPLY: list[Any] = [
     (
         "responses",
-        _ARRAY(
-            ("name", _STRING),
-            (
-                "partitions",
-                _ARRAY(
-                    ("index", Int32),
-                    ("error_code", Int16),
-                    ("base_offset", Int64),
-                    ("log_append_time", Int64),
-                    ("log_start_offset", Int64),
-                    ("record_errors", _ARRAY(("batch_index", Int32), ("message", _STRING), _TAGS)),
-                    ("error_message", _STRING),
-                    _TAGS,
-                ),
-            ),
+        _by_topic(
+            ("index", Int32),
+            ("error_code", Int16),
+            ("base_offset", Int64),
+            ("log_append_time", Int64),
+            ("log_start_offset", Int64),
+            ("record_errors", _ARRAY(("batch_index", Int32), ("message", _STRING), _TAGS)),
+            ("error_message", _STRING),
             _TAGS,
         ),
     ),
@@ -122,21 +116,14 @@ TxnOffsetCommit = _api(
         ("group_instance_id", _STRING),
         (
             "topics",
-            _ARRAY(
-                ("name", _STRING),
-                (
-                    "partitions",
-                    _ARRAY(("index", Int32), ("offset", Int64), ("leader_epoch", Int32), ("metadata", _STRING), _TAGS),
-                ),
-                _TAGS,
-            ),
+            _by_topic(("index", Int32), ("offset", Int64), ("leader_epoch", Int32), ("metadata", _STRING), _TAGS),
         ),
     ],
     [
         ("throttle_ms", Int32),
         (
             "topics",
-            _ARRAY(("name", _STRING), ("partitions", _ARRAY(("index", Int32), ("error_code", Int16), _TAGS)), _TAGS),
+            _by_topic(("index", Int32), ("error_code", Int16), _TAGS),
         ),
     ],
 )
@@ -155,26 +142,19 @@ OffsetFetch = _api(
     7,
     [
         ("group_id", _STRING),
-        ("topics", _ARRAY(("name", _STRING), ("partitions", _ARRAY(Int32)), _TAGS)),
+        ("topics", _by_topic(Int32)),
         ("require_stable", Boolean),
     ],
     [
         ("throttle_ms", Int32),
         (
             "topics",
-            _ARRAY(
-                ("name", _STRING),
-                (
-                    "partitions",
-                    _ARRAY(
-                        ("index", Int32),
-                        ("offset", Int64),
-                        ("leader_epoch", Int32),
-                        ("metadata", _STRING),
-                        ("error_code", Int16),
-                        _TAGS,
-                    ),
-                ),
+            _by_topic(
+                ("index", Int32),
+                ("offset", Int64),
+                ("leader_epoch", Int32),
+                ("metadata", _STRING),
+                ("error_code", Int16),
                 _TAGS,
             ),
         ),
@@ -212,7 +192,7 @@ DescribeTransactions = _api(
                 ("started_ms", Int64),
                 ("producer_id", Int64),
                 ("producer_epoch", Int16),
-                ("topics", _ARRAY(("name", _STRING), ("partitions", _ARRAY(Int32)), _TAGS)),
+                ("topics", _by_topic(Int32)),
                 _TAGS,
             ),
         ),
@@ -223,31 +203,24 @@ DescribeProducers = _api(
     "DescribeProducers",
     61,
     0,
-    [("topics", _ARRAY(("name", _STRING), ("partitions", _ARRAY(Int32)), _TAGS))],
+    [("topics", _by_topic(Int32))],
     [
         ("throttle_ms", Int32),
         (
             "topics",
-            _ARRAY(
-                ("name", _STRING),
+            _by_topic(
+                ("index", Int32),
+                ("error_code", Int16),
+                ("error_message", _STRING),
                 (
-                    "partitions",
+                    "producers",
                     _ARRAY(
-                        ("index", Int32),
-                        ("error_code", Int16),
-                        ("error_message", _STRING),
-                        (
-                            "producers",
-                            _ARRAY(
-                                ("producer_id", Int64),
-                                ("producer_epoch", Int32),
-                                ("last_sequence", Int32),
-                                ("last_timestamp", Int64),
-                                ("coordinator_epoch", Int32),
-                                ("transaction_start", Int64),
-                                _TAGS,
-                            ),
-                        ),
+                        ("producer_id", Int64),
+                        ("producer_epoch", Int32),
+                        ("last_sequence", Int32),
+                        ("last_timestamp", Int64),
+                        ("coordinator_epoch", Int32),
+                        ("transaction_start", Int64),
                         _TAGS,
                     ),
                 ),
@@ -268,7 +241,7 @@ WriteTxnMarkers = _api(
                 ("producer_id", Int64),
                 ("producer_epoch", Int16),
                 ("committed", Boolean),
-                ("topics", _ARRAY(("name", _STRING), ("partitions", _ARRAY(Int32)), _TAGS)),
+                ("topics", _by_topic(Int32)),
                 ("coordinator_epoch", Int32),
                 _TAGS,
             ),
@@ -281,11 +254,7 @@ WriteTxnMarkers = _api(
                 ("producer_id", Int64),
                 (
                     "topics",
-                    _ARRAY(
-                        ("name", _STRING),
-                        ("partitions", _ARRAY(("index", Int32), ("error_code", Int16), _TAGS)),
-                        _TAGS,
-                    ),
+                    _by_topic(("index", Int32), ("error_code", Int16), _TAGS),
                 ),
                 _TAGS,
             ),

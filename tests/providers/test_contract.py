@@ -259,7 +259,7 @@ def written(write: Callable[[], str]) -> str | tuple[type[Exception], str]:
 @example([float("nan"), float("inf"), 1e22, 0.1])
 @example({1: True, None: "\ud83d", 0.5: "\u2028"})
 @example([recursive_list()])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=500, deadline=None)
 @pytest.mark.parametrize("default", [None, str], ids=["refusing", "taking all"])
 def test_json_is_written_as_pythons_json_writes_it(default: Callable[[Any], object] | None, value: object) -> None:
     def text(allow_nan: bool) -> str | tuple[type[Exception], str]:

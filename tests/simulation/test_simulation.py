@@ -14,9 +14,9 @@ import pytest
 
 from .world import Report, World
 
-SEEDS = int(os.environ.get("STREAMS_SIMULATION_SEEDS", "20"))
+SEEDS = int(os.environ.get("STREAMS_SIMULATION_SEEDS", "40"))
 SEED = os.environ.get("STREAMS_SIMULATION_SEED", "")
-AT_ONCE = 10
+AT_ONCE = 20
 TRACE_LINES_MAX = 300
 
 
