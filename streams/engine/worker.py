@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
@@ -21,7 +20,6 @@ from streams.codec.registry import Registry
 from streams.engine.effects import Effects
 from streams.engine.engine import Engine
 from streams.engine.health import Health
-from streams.engine.memory import give_back_memory
 from streams.engine.partition import Batch, Partition
 from streams.engine.processor import Processor
 from streams.engine.table import RequestsTable, StateTables
@@ -30,6 +28,7 @@ from streams.errors import ConfigurationError
 from streams.functions import Functions
 from streams.functions.live import LiveFunctions
 from streams.invokers import Invokers
+from streams.memory import give_back_memory, settle
 from streams.providers import PROVIDERS
 from streams.settings import Settings
 
@@ -84,9 +83,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
         engine.background(give_back_memory())
         self._health = Health(engine, self.processor)
         await self._health.start(settings.http)
-        gc.collect()
-        gc.freeze()  # what is loaded now lives as long as the process
-        gc.set_threshold(100_000, 20, 100)
+        settle()
         await super().on_first_start()
 
     async def on_stop(self) -> None:

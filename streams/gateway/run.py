@@ -33,6 +33,7 @@ from streams.gateway.services import Services
 from streams.gateway.statuses import Statuses
 from streams.invokers import Invokers
 from streams.local.process import ChildProcess
+from streams.memory import give_back_memory, settle
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ async def serve(settings: Settings, listening: Listening, ready: Callable[[str],
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopped.set)
         host = f"[{listening.host}]" if ":" in listening.host else listening.host
+        settle()
         ready(f"{'https' if listening.tls else 'http'}://{host}:{port}")
         await stopped.wait()
         await server.stop()
@@ -117,6 +119,7 @@ async def _services(
         await asyncio.to_thread(model.prepare)
         if listening.projects:
             stack.push_async_callback(_stop, asyncio.get_running_loop().create_task(_project(settings)))
+        stack.push_async_callback(_stop, asyncio.get_running_loop().create_task(give_back_memory()))
         payloads = await stack.enter_async_context(Payloads(settings))
         yield Services(
             settings=settings,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.engine.memory import give_back
+from streams.memory import give_back
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")

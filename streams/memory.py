@@ -1,4 +1,4 @@
-"""Gives back to the system what a worker needs no more.
+"""Long-lived processes do not look again and again at what stays, and give back what they need no more.
 
 A backlog, or a state that is read, leaves holes behind in the C library's heap, which glibc keeps, and garbage in
 cycles that has grown old: Python's collector would look at it again after hours. Without this a worker stays as large
@@ -15,6 +15,16 @@ from functools import cache
 
 EVERY_S = 60.0
 """Takes milliseconds each time, more only while very much is in flight."""
+
+
+def settle() -> None:
+    """What is loaded now lives as long as the process: the collector looks at the rest only, and not as often.
+
+    A full collection would look at 80,000 objects else, and nothing is served for those 35 ms.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
 
 
 async def give_back_memory() -> None:
