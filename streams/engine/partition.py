@@ -298,8 +298,11 @@ class Partition:
     # -- life ----------------------------------------------------------------------------------------------------
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run *coroutine* beside the others; an exception in it is fatal for the worker."""
-        task = asyncio.get_running_loop().create_task(coroutine)
+        """Run *coroutine* beside the others, and `adopt` its task."""
+        return self.adopt(asyncio.get_running_loop().create_task(coroutine))
+
+    def adopt(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
+        """*task* is one of ours from now on: an exception in it is fatal for the worker."""
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
         return task

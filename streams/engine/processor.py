@@ -24,6 +24,7 @@ from streams.core.lifecycle import Accept, Report, Start
 from streams.core.model import Function, Outcome
 from streams.core.routing import routes
 from streams.core.tiers import wake_at_ms
+from streams.engine.attempts import Attempts
 from streams.engine.cancels import Cancels
 from streams.engine.careful import Careful
 from streams.engine.crashpoints import reach
@@ -52,6 +53,7 @@ class Processor:
         self.topics = effects.topics
         self.careful = Careful(self)
         self.cancels = Cancels(self)
+        self._attempts = Attempts(self.attempt)
         self._invokers = invokers
         self._registry = registry
         self._long_max = long_max  # journaled attempts of one function before more of its invocations are parked
@@ -280,7 +282,7 @@ class Processor:
         if state.status == "running":
             work.begin(now_ms)
             if not self.careful.starts(work, event):
-                work.task = work.partition.spawn(self.attempt(work, event))
+                self._attempts.start(work, event)
         else:
             self.effects.settle(work, now_ms)
 

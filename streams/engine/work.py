@@ -45,6 +45,8 @@ class Prepared:
     """This worker's share of the function's reserved concurrency."""
     load: Load
     """Shared with the function's other versions, as reserved concurrency is."""
+    waits: bool = False
+    """An attempt has been seen to wait for something."""
 
 
 @dataclass(slots=True, eq=False)
