@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from io import BytesIO
@@ -29,7 +29,7 @@ import fastavro
 
 from streams.codec.binary import Reader, read_all, reader
 from streams.codec.errors import AvroError, SchemaNeeded
-from streams.codec.writing import writer
+from streams.codec.writing import Writer, writer
 from streams.errors import ConfigurationError
 
 Encode: TypeAlias = Callable[[Mapping[str, Any]], bytes]
@@ -90,6 +90,12 @@ def load_schemas() -> Schemas:
     return Schemas(MappingProxyType(current), tuple(_files(past)) if past.is_dir() else ())
 
 
+@lru_cache(maxsize=64)
+def _writer(schema: Schema) -> Writer:
+    """Compiled once, however many codecs there are. Raises AvroError for what we do not write."""
+    return writer(schema.parsed)
+
+
 class Codec:
     """Encodes and decodes with `schemas`.
 
@@ -102,7 +108,7 @@ class Codec:
         self._current = schemas.current
         self._ids = ids
         self._lookup = lookup
-        self._writers = {name: writer(schema.parsed) for name, schema in schemas.current.items()}
+        self._writers = {name: _writer(schema) for name, schema in schemas.current.items()}
         known = (*schemas.past, *schemas.current.values())
         self._by_fingerprint = {schema.fingerprint: self._decoder(schema) for schema in known}
         self._by_id: dict[int, _Decoder] = {}

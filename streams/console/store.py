@@ -16,6 +16,7 @@ import contextlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -273,9 +274,13 @@ class ReadModel:
                 "pip install 'invocation-streams[postgresql]'"
             ) from error
         self._writer = self._engine.execution_options(writes=True)
-        self._statements = _Statements(self._engine.dialect)
         self._codec = Codec(load_schemas())
         self._encode = facts_encoder(self._codec.prefix("Facts"))
+
+    @cached_property
+    def _statements(self) -> _Statements:
+        """Made when something is written: most only ask."""
+        return _Statements(self._engine.dialect)
 
     @property
     def where(self) -> str:

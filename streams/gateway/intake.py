@@ -67,14 +67,10 @@ class Intake:
             with contextlib.suppress(TimeoutError, KafkaError):
                 await asyncio.wait_for(self._producer.stop(), ACCEPT_TIMEOUT_S)
 
-    def partition_of(self, request_id: str) -> int:
-        """The partition number that `accept` writes *request_id* to: the same id always to the same one."""
-        return crc32(request_id.encode()) % self._partitions
-
     async def accept(
         self, request_id: str, event: bytes, headers: Sequence[tuple[str, bytes | None]]
     ) -> tuple[int, int]:
-        """Partition and offset of the invocation, when the broker has it for good.
+        """Partition and offset of the invocation, when the broker has it for good. One id always has one partition.
 
         Raises `Unavailable`, `Overloaded` or `TooLarge`.
         """

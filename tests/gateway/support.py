@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
+from contextlib import closing
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -34,9 +37,6 @@ class FakeIntake:
         self.accepted: list[tuple[str, bytes, dict[str, bytes]]] = []
         self.cancelled: list[tuple[str, int]] = []
         self.error: Exception | None = None
-
-    def partition_of(self, request_id: str) -> int:
-        return 0
 
     async def cancel(self, status: InvocationStatus, event: bytes | None) -> None:
         self.cancelled.append((status.request_id, status.partition))
@@ -85,6 +85,16 @@ class FakeInvokers:
         """Nothing is held."""
 
 
+@cache
+def _empty_model() -> bytes:
+    """A read model as `prepare` makes it: making one takes longer than most tests."""
+    with TemporaryDirectory() as folder:
+        database = Path(folder) / "model.db"
+        with closing(ReadModel(str(database))) as model:
+            model.prepare()
+        return database.read_bytes()
+
+
 class Bench:
     """An API with services around it."""
 
@@ -95,8 +105,9 @@ class Bench:
         file.write_text(functions)
         self.intake = FakeIntake()
         self.invokers = FakeInvokers()
-        self.model = ReadModel(str(folder / "model.db"))
-        self.model.prepare()
+        database = folder / "model.db"
+        database.write_bytes(_empty_model())
+        self.model = ReadModel(str(database))
         self.live = FakeLive(file)
         self.services = Services(
             settings=Settings(),
