@@ -1,6 +1,9 @@
 # Each target sets up all it needs; Python 3.11 or newer, make and a network are enough.
 # pip's settings (environment and pip.conf) are honoured; no package index is named here.
 
+# Bytecode is kept wherever Python would not: without it every process compiles all that it imports, which takes seconds.
+export PYTHONDONTWRITEBYTECODE :=
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -5,11 +5,20 @@ from __future__ import annotations
 import gc
 import sys
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from streams.memory import give_back
+
+
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    """What other tests have left is not looked at, which would take a second."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
