@@ -73,7 +73,7 @@ Waiting: TypeAlias = Callable[[float], Awaitable[None]]
 REQUEST_BYTES_MAX = 8 << 20
 """Produce requests are split there; a broker takes 100 MB at once (socket.request.max.bytes)."""
 _BATCH_BYTES = 900_000
-_PAUSE_S = 0.003
+_PAUSE_S = 0.001
 """First wait after a code that says "not yet": transactions answer so for a few milliseconds."""
 _ANSWER_LIMIT_S = 300.0
 """A broker that is away is waited for so long; then the process exits, and its supervisor goes on waiting."""
@@ -262,20 +262,17 @@ class TransactionalProducer:
     # -- the transaction -----------------------------------------------------------------------------------------
 
     async def commit(self, outputs: Outputs, offsets: Mapping[TopicPartition, Position], member: Member) -> None:
-        """Write *outputs* and *offsets* together. Raises `GroupMoved`, `Aborted`, `Fenced`, or something unknown."""
-        produce = asyncio.ensure_future(self._produce(outputs)) if outputs else None
+        """Write *outputs* and *offsets* together. Raises `GroupMoved`, `Aborted`, `Fenced`, or something unknown.
+
+        Offsets first: while the last transaction is still being ended, the coordinator answers "not yet" to them at
+        once, and to records only after 20 ms (add.partitions.to.txn.retry.backoff.ms). That saves more than sending
+        both at the same time would.
+        """
         try:
-            await self._commit_offsets(offsets, member)  # the broker works on both at the same time
-            if produce:
-                await produce
+            await self._commit_offsets(offsets, member)
+            await self._produce(outputs)
         except (GroupMoved, Aborted):
-            if produce:  # no request of this epoch may be in flight when the transaction ends
-                await asyncio.gather(produce, return_exceptions=True)
             await self._end(committed=False)
-            raise
-        except BaseException:
-            if produce:
-                produce.cancel()
             raise
         reach("mid-transaction")
         reach_next("before-acknowledgement")
