@@ -133,7 +133,7 @@ class Careful:
 
     @property
     def _is_one_alone(self) -> bool:
-        return _ALONE in self._turns.values()
+        return bool(self._turns) and _ALONE in self._turns.values()
 
     @property
     def _waiting(self) -> int:
