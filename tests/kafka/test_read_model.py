@@ -72,6 +72,7 @@ class Log:
                 request_id: [fact for facts in life for fact in facts] for request_id, life in lives.items()
             }
         else:
+            self._producer.flush(30)  # an abort throws away what is not sent yet, and librdkafka may trip over that
             self._producer.abort_transaction(30)
 
     def _produce(self, topic: str, request_id: str, value: bytes, commit: bool) -> None:
