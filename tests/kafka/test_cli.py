@@ -319,6 +319,7 @@ def test_the_latest_are_found_behind_transaction_markers(made: Streams):
     for _ in range(20):
         transactional.begin_transaction()
         transactional.produce(topic, aws("aborted"), "aborted", partition=0)
+        transactional.flush(30)  # else librdkafka may trip over what it throws away
         transactional.abort_transaction(30)
 
     documents = made.documents("--last", "3")
