@@ -79,6 +79,8 @@ SETTINGS = {
     "broker.heartbeat.interval.ms": 500,
     # By default the cleaner of compacted topics takes 128 MB of the heap at start; this remembers a million keys.
     "log.cleaner.dedupe.buffer.size": 32 * 1024 * 1024,
+    # A deleted topic's files go at once. After the minute of the default, hundreds of them at a time stop all writing.
+    "log.segment.delete.delay.ms": 1000,
 }
 
 LOG_SETTINGS = """\
