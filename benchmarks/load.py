@@ -26,6 +26,8 @@ from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.contenders.place import Place
 from benchmarks.functions import event
 
+_TICK_S = 0.001
+"""librdkafka waits for whole milliseconds: for less it does not wait at all, and who asks again takes a core."""
 CHUNK = 500
 """Requests that a sender is given at once when there is no rate."""
 
@@ -111,8 +113,11 @@ class KafkaSender:
     def wait(self, seconds: float) -> None:
         """Take acknowledgements as they come: they are timed when they are told of."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
+        while (left := end - time.monotonic()) >= _TICK_S:
             self._producer.poll(left)
+        if left > 0:
+            time.sleep(left)
+            self._producer.poll(0)
 
     def flush(self) -> None:
         while self._producer.flush(1.0):
