@@ -2,7 +2,7 @@
 
 Each function makes topics of its own on *broker*, runs one real worker process on them, and returns plain figures.
 `parked` and `recovery` write the topics as an earlier worker would have left them: a million real attempts first would
-measure something else. By hand: ``python benchmarks/memory.py parked 1000000``.
+measure something else. By hand: ``python -m benchmarks.memory parked 1000000``.
 """
 
 from __future__ import annotations
