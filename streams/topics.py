@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from streams.core.tiers import TIERS
 
@@ -19,10 +19,14 @@ class Topics:
     """Full topic names under *prefix* (``""``, or for instance ``"staging."``)."""
 
     prefix: str = ""
+    _names: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def name(self, topic: str) -> str:
-        """*topic* with the prefix."""
-        return self.prefix + topic
+        """*topic* with the prefix: the same string each time, as a new one for each record would be hashed anew."""
+        name = self._names.get(topic)
+        if name is None:
+            name = self._names[topic] = self.prefix + topic
+        return name
 
     @property
     def app_id(self) -> str:

@@ -1,4 +1,4 @@
-"""Starts attempts in tasks. Those that end without having waited share one: a task of their own would cost a third of
+"""Starts attempts in tasks. Those that end without having waited share one: a task of their own would cost a tenth of
 all that is done for them.
 
 A function that is seen to wait gets a task for every attempt from then on (`Prepared.waits`).
@@ -51,7 +51,7 @@ class Attempts:
                 waits_for = context.run(attempt.send, None)
             except StopIteration:
                 continue
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:  # nobody has cancelled this task
                 work.partition.owner.task_failed(error)
                 continue
             work.prepared.waits = True

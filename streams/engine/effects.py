@@ -28,7 +28,7 @@ from streams.engine.partition import Partition
 from streams.engine.transaction import Headers
 from streams.engine.work import Work
 from streams.providers.base import InvalidEvent
-from streams.topics import RECORD_TOPICS, Topics
+from streams.topics import Topics
 
 log = logging.getLogger(__name__)
 
@@ -68,15 +68,10 @@ class Effects:
     """Largest record of each topic, bytes."""
     counters: defaultdict[str, defaultdict[str, int]] = field(default_factory=lambda: defaultdict(_counter))
     """Provider or reason -> what happened -> how often, since the process started."""
-    _facts: str = field(init=False)
-    _record_topics: Mapping[str, str] = field(init=False)
-    """Full names. (A new string for each record would be hashed anew, too.)"""
     _encode_facts: EncodeFacts = field(init=False)
 
     def __post_init__(self) -> None:
-        self._facts = self.topics.facts
-        self._record_topics = {topic: self.topics.name(topic) for topic in RECORD_TOPICS}
-        self._encode_facts = facts_encoder(self.codec.prefix("Facts", self._facts))
+        self._encode_facts = facts_encoder(self.codec.prefix("Facts", self.topics.facts))
 
     # -- invocations ---------------------------------------------------------------------------------------------
 
@@ -107,7 +102,7 @@ class Effects:
         value = self._encode_facts(
             invocation.request_id, function.resource, function.provider, invocation.traceparent, offset, facts
         )
-        work.partition.emit(self._facts, work.key, value)
+        work.partition.emit(self.topics.facts, work.key, value)
         counted = self.counters[function.provider]
         for fact in facts:
             counted[_COUNTED[type(fact)]] += 1
@@ -136,7 +131,7 @@ class Effects:
         encode = prepared.encode_success if succeeded else prepared.encode_failure
         condition = prepared.provider.condition(ended)
         if routes.record_topic is not None:
-            self._write(work, ended, self._record_topics[routes.record_topic], encode(record), condition)
+            self._write(work, ended, self.topics.name(routes.record_topic), encode(record), condition)
         is_sent = ended.ending != "cancelled" or prepared.provider.cancelled_is_sent
         if routes.destination is not None and is_sent:
             self._send(work, ended, routes.destination, prepared.provider.document(record), condition)

@@ -195,10 +195,9 @@ class Engine:
 
     def changed(self, partition: Partition) -> None:
         self.committer.changed(partition)
-        if self._awaited:
-            for met, condition in self._awaited.items():
-                if condition(self.partitions.values()):
-                    met.set()
+        for met, condition in self._awaited.items():
+            if condition(self.partitions.values()):
+                met.set()
 
     def task_failed(self, error: BaseException) -> None:
         log.error("a task failed", exc_info=error)

@@ -129,6 +129,20 @@ async def test_a_fault_of_ours_is_reported_and_the_others_go_on() -> None:
     assert ended(bench) == [b"a", b"c"]
 
 
+async def test_a_cancellation_out_of_nowhere_is_reported_and_the_others_go_on() -> None:
+    async def handler(call: Call) -> Outcome:
+        if call.request_id == "b":
+            raise asyncio.CancelledError
+        return await succeed(call)
+
+    bench = Bench(handler)
+    produce(bench, "a", "b", "c")
+    await bench.settled()
+
+    assert [type(error) for error in bench.owner.failures] == [asyncio.CancelledError]
+    assert ended(bench) == [b"a", b"c"]
+
+
 async def test_a_fault_of_ours_after_a_wait_is_reported() -> None:
     async def handler(call: Call) -> Outcome:
         await asyncio.sleep(0)
