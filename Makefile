@@ -31,7 +31,7 @@ demo: $(READY) ## run the demo on a broker of its own (KEEP=1 leaves it running)
 	$(BIN)/streams demo $(if $(KEEP),--keep)
 
 test: test-fast ## lint, tests, tests on a real broker: run it before every change
-	$(BIN)/pytest -m kafka -n 2 --dist loadfile # most of them wait most of the time
+	$(BIN)/pytest -m 'kafka or servers' -n 2 --dist loadfile # most of them wait most of the time
 
 test-fast: lint ## lint and the tests that need no broker
 	$(BIN)/pytest -n auto --dist worksteal
@@ -60,7 +60,7 @@ format: $(READY) ## rewrite the sources in house style
 	$(BIN)/ruff format
 
 lock: $(VENV)/.uv ## refresh requirements.lock after a change of dependencies (delete it first to upgrade all)
-	@$(UV_ENV); $(COMPILE) --extra dev --extra local --extra postgresql pyproject.toml -o requirements.lock && \
+	@$(UV_ENV); $(COMPILE) --extra aws --extra dev --extra local --extra postgresql pyproject.toml -o requirements.lock && \
 		$(COMPILE) --extra benchmarks --constraint requirements.lock pyproject.toml -o requirements-benchmarks.lock
 
 clean: ## remove the environment and all caches of this checkout

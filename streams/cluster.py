@@ -43,13 +43,12 @@ class Topic:
 
 def wanted(topics: Topics, destinations: Iterable[str] = ()) -> dict[str, dict[str, str]]:
     """The configuration of every topic of ours, and of the *destinations* that functions name."""
+    # So that all that comes in fits a retry record, and every record that we read a dead letter.
+    incoming = {**_WORK, _SIZE: RECORD_BYTES_MAX - RETRY_OVERHEAD_BYTES - DEAD_LETTER_OVERHEAD_BYTES}
     configs: dict[str, Mapping[str, object]] = {
-        topics.invocations: {
-            **_WORK,
-            "message.timestamp.type": "LogAppendTime",  # an event's age begins when the broker has it
-            # So that every event fits a retry record, and every record that we read a dead letter.
-            _SIZE: RECORD_BYTES_MAX - RETRY_OVERHEAD_BYTES - DEAD_LETTER_OVERHEAD_BYTES,
-        }
+        # An event's age begins when the broker has it.
+        topics.invocations: {**incoming, "message.timestamp.type": "LogAppendTime"},
+        topics.deliveries: incoming,
     }
     tier = {**_WORK, _SIZE: RECORD_BYTES_MAX - DEAD_LETTER_OVERHEAD_BYTES}
     configs |= {name: tier for name in (topics.commands, *topics.tiers)}

@@ -8,6 +8,7 @@ from streams.core.tiers import TIERS
 
 INVOCATIONS = "invocations"
 COMMANDS = "commands"
+DELIVERIES = "deliveries"
 DLQ = "dlq"
 FACTS = "facts"
 FUNCTIONS = "functions"
@@ -42,6 +43,11 @@ class Topics:
         return self.name(COMMANDS)
 
     @property
+    def deliveries(self) -> str:
+        """What is to go to services outside Kafka."""
+        return self.name(DELIVERIES)
+
+    @property
     def dlq(self) -> str:
         return self.name(DLQ)
 
@@ -65,13 +71,18 @@ class Topics:
         return tuple(self.name(tier.topic) for tier in TIERS)
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """What workers read, the retry topics last."""
+        return (self.invocations, self.commands, self.deliveries, *self.tiers)
+
+    @property
     def records(self) -> tuple[str, ...]:
         return tuple(self.name(topic) for topic in RECORD_TOPICS)
 
     @property
     def copartitioned(self) -> tuple[str, ...]:
         """Topics of which a worker owns the same partition numbers: all need one partition count."""
-        return (self.invocations, self.commands, *self.tiers, self.changelog)
+        return (*self.sources, self.changelog)
 
     @property
     def partitioned(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ settings.load_profile("streams")
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Tests on a broker are not even imported when none of them is wanted: the clouds' clients take seconds."""
-    return True if collection_path.name == "kafka" and config.option.markexpr == "not kafka" else None
+    return True if collection_path.name == "kafka" and config.option.markexpr.startswith("not kafka") else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

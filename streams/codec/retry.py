@@ -235,4 +235,4 @@ def text_header(headers: dict[str, bytes], name: str, chars_max: int) -> str:
 def _header(headers: dict[str, bytes], name: str) -> bytes:
     if name in headers:
         return headers[name]
-    raise InputRejected("UndecodableInput", f"The retry record has no header {name}; only Streams writes such records.")
+    raise InputRejected("UndecodableInput", f"The record has no header {name}; only Streams writes such records.")

@@ -104,7 +104,7 @@ async def _rows(settings: Settings, destinations: frozenset[str]) -> tuple[list[
     async with Reader(settings, partitions_of(names, existing)) as reader:
         first, end = await reader.bounds()
     committed = await committed_offsets(settings)
-    sources = (settings.topics.invocations, settings.topics.commands, *settings.topics.tiers)
+    sources = settings.topics.sources
     rows = []
     for name in names:
         partitions = partitions_of([name], existing)

@@ -35,6 +35,14 @@ Ending: TypeAlias = Literal[
 Cause: TypeAlias = Literal["raised", "handled", "timed_out", "exited", "response_too_large", "not_serializable"]
 """What went wrong inside a function."""
 
+ServiceKind: TypeAlias = Literal[
+    "sqs", "sns", "eventbridge", "s3", "mns-queue", "mns-topic", "fc-eventbridge", "smn", "obs", "dis"
+]
+"""The services outside Kafka that get deliveries, `destinations` has a sender for each."""
+
+DestinationSetting: TypeAlias = Literal["on_success", "on_failure", "dead_letter"]
+"""Which setting of a function sends something somewhere."""
+
 RecordsKept: TypeAlias = Literal["all", "failures", "none"]
 """Which endings of a function are written to `<provider>.success` and `<provider>.failure`."""
 
@@ -110,7 +118,7 @@ class FunctionDestination:
 
 @dataclass(frozen=True, slots=True)
 class ServiceDestination:
-    """A service outside Kafka, by its provider's address. Nothing delivers there: what should go is a dead letter."""
+    """A service outside Kafka, by its provider's address. What goes there goes through the topic `deliveries`."""
 
     address: str
 
@@ -164,3 +172,71 @@ class Ended:
     """When the last attempt began; None if none did."""
     outcome: Outcome | None
     """How the last attempt ended; None if there was none, or if a cancel cut it off."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A place in a service outside Kafka, as a provider reads an address."""
+
+    kind: ServiceKind
+    region: str
+    account: str
+    """Or the project."""
+    name: str
+    """Of the queue, topic, bus, bucket or stream."""
+    endpoint: str | None = None
+    """Where the service answers; None: its client library knows."""
+    prefix: str = ""
+    """Of an object's name."""
+    expires_days: int = 0
+    """When an object is to be deleted; 0: never."""
+
+
+@value
+class Delivery:
+    """Something that an ended invocation leaves for a service outside Kafka."""
+
+    request_id: str
+    provider: str
+    """Key into `PROVIDERS`."""
+    resource: str
+    """The function's qualified ARN or URN."""
+    address: str
+    """Where it goes, in the provider's words."""
+    is_event: bool
+    """It is the event itself, for a dead-letter queue; else the record."""
+    body: bytes
+    succeeded: bool
+    ended_at_ms: int
+    accepted_at_ms: int
+    attempts: int
+    executions: int
+    error_code: int | None = None
+    """Of the event's dead letter, with *error_message*."""
+    error_message: str = ""
+    traceparent: str | None = None
+    waits: int = 0
+    """How often it has been put off: after a failure, or because too many others were to go to the same place."""
+    tried_at_ms: int = 0
+    """When it was tried first; 0: not yet."""
+    due_at_ms: int = 0
+    """When to try next."""
+
+    @property
+    def route(self) -> DestinationSetting:
+        """The setting that sends it."""
+        if self.is_event:
+            return "dead_letter"
+        return "on_success" if self.succeeded else "on_failure"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a service did not take a delivery."""
+
+    message: str
+    code: str = ""
+    """The service's name for the error."""
+    status_code: int | None = None
+    may_pass: bool = True
+    """Whether trying again can help."""

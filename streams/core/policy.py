@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+_WAITS_MAX = 40
+"""From there on no wait grows: it is longer than anybody's time budget."""
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -18,6 +21,27 @@ class Backoff:
         """The wait after failure number *count*, counted from 1."""
         delay_ms: int = self.first_ms * self.factor ** (count - 1)
         return delay_ms if self.cap_ms is None else min(delay_ms, self.cap_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPolicy:
+    """What a provider does about a service that does not take a delivery, for reasons that may pass."""
+
+    backoff: Backoff
+    """Waits after failures."""
+    budget_ms: int
+    """So long after the first try there is no further one."""
+    busy: Backoff = Backoff(1_000, cap_ms=60_000)
+    """Waits while too many others are to go to the same place. Not a provider's rule: it never ends anything."""
+
+    def next_at_ms(self, waits: int, tried_at_ms: int, failed_at_ms: int, time_scale: float) -> int | None:
+        """When to try again after a failure, having waited *waits* times before. None: not any more."""
+        due_at_ms = failed_at_ms + _scale(self.backoff.delay_ms(1 + min(waits, _WAITS_MAX)), time_scale)
+        return due_at_ms if due_at_ms - tried_at_ms <= _scale(self.budget_ms, time_scale) else None
+
+    def busy_until_ms(self, waits: int, now_ms: int, time_scale: float) -> int:
+        """When to look again whether there is room."""
+        return now_ms + _scale(self.busy.delay_ms(1 + min(waits, _WAITS_MAX)), time_scale)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,24 +16,36 @@ from aiokafka import TopicPartition
 
 from streams.codec.avro import Codec
 from streams.codec.dead_letter import dead_letter
+from streams.codec.delivery import delivery_headers
 from streams.codec.envelope import InputRecord, Invocation, coordinates_id, request_id_of
 from streams.codec.facts import EncodeFacts, facts_encoder
 from streams.codec.retry import Origin, retry_headers
 from streams.codec.state import pack
 from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, RetryScheduled, Succeeded
 from streams.core.lifecycle import State
-from streams.core.model import Destination, Ended, Function, FunctionDestination, KafkaDestination, ServiceDestination
+from streams.core.model import (
+    Delivery,
+    Destination,
+    Ended,
+    Function,
+    FunctionDestination,
+    KafkaDestination,
+    ServiceDestination,
+)
 from streams.core.tiers import wake_at_ms
 from streams.engine.partition import Partition
 from streams.engine.transaction import Headers
 from streams.engine.work import Work
-from streams.providers.base import InvalidEvent
+from streams.providers.base import DeadLetterReason, InvalidEvent
 from streams.topics import Topics
 
 log = logging.getLogger(__name__)
 
 WORKER_CRASHED = "WorkerCrashed"
 """Error type of an attempt that killed its worker (`careful`), and reason of its dead letter."""
+
+DELIVERY_FAILED = "DestinationDeliveryFailed"
+"""Reason of the dead letter of what a destination, or a dead-letter queue, did not get."""
 
 CANCELLED = "Cancelled"
 """Reason of the dead letter of a cancelled invocation, whatever its provider calls that."""
@@ -161,25 +173,47 @@ class Effects:
                 if work.invocation.traceparent is not None:
                     link.append(("traceparent", work.invocation.traceparent.encode()))
                 work.partition.emit(self.topics.invocations, work.key, document, link)
-            case ServiceDestination():
-                self._undeliverable(work, ended, destination)
+            case ServiceDestination(address):
+                self._deliver(work, ended, address, document)
             case _:
                 assert_never(destination)
 
-    def _undeliverable(self, work: Work, ended: Ended, destination: ServiceDestination) -> None:
-        fault = f"This version delivers to Kafka topics and functions, and not to {destination.address}."
-        self._dead_letter(work, ended, "DestinationDeliveryFailed", fault)
-
     def _send_to_queue(self, work: Work, ended: Ended, queue: KafkaDestination | ServiceDestination) -> None:
         """Send the event itself, with AWS's message attributes as headers."""
-        if isinstance(queue, ServiceDestination):
-            self._undeliverable(work, ended, queue)
-            return
         reason = work.prepared.provider.dead_letter_reason(ended)
+        if isinstance(queue, ServiceDestination):
+            self._deliver(work, ended, queue.address, ended.event, reason)
+            return
         headers: Headers = [("RequestID", ended.request_id.encode()), ("ErrorMessage", reason.error_message.encode())]
         if reason.error_code is not None:
             headers.insert(1, ("ErrorCode", b"%d" % reason.error_code))
         self._produce(work, ended, queue.topic, ended.event, headers)
+
+    def _deliver(
+        self, work: Work, ended: Ended, address: str, body: bytes, event_of: DeadLetterReason | None = None
+    ) -> None:
+        """Send *body* to a service outside Kafka: the record, or the event of a dead letter."""
+        if not self._fits(self.topics.deliveries, body):
+            fault = f"{len(body)} bytes are too many for {address}."
+            self._dead_letter(work, ended, DELIVERY_FAILED, fault)
+            return
+        delivery = Delivery(
+            request_id=ended.request_id,
+            provider=work.prepared.function.provider,
+            resource=ended.resource,
+            address=address,
+            is_event=event_of is not None,
+            body=body,
+            succeeded=ended.ending == "succeeded",
+            ended_at_ms=ended.ended_at_ms,
+            accepted_at_ms=ended.accepted_at_ms,
+            attempts=ended.attempts,
+            executions=ended.executions,
+            error_code=event_of.error_code if event_of is not None else None,
+            error_message=event_of.error_message if event_of is not None else "",
+            traceparent=work.invocation.traceparent,
+        )
+        work.partition.emit(self.topics.deliveries, work.key, body, delivery_headers(delivery, ended.ended_at_ms))
 
     def _produce(self, work: Work, ended: Ended, topic: str, value: bytes, headers: Headers) -> None:
         """Write to a topic that is not ours, in the same transaction; what cannot be written is a dead letter."""
@@ -191,10 +225,46 @@ class Effects:
         else:
             work.partition.emit_to(target, work.key, value, headers)
             return
-        self._dead_letter(work, ended, "DestinationDeliveryFailed", fault)
+        self._dead_letter(work, ended, DELIVERY_FAILED, fault)
 
     def _fits(self, topic: str, value: bytes) -> bool:
         return len(value) + RECORD_OVERHEAD_BYTES <= self.limits.get(topic, _RECORD_BYTES_DEFAULT)
+
+    # -- deliveries ----------------------------------------------------------------------------------------------
+
+    def deliver_later(self, partition: Partition, key: bytes | None, delivery: Delivery, time_scale: float) -> None:
+        """Let *delivery* wait on a retry topic until it is due."""
+        tier, wake_ms = wake_at_ms(partition.owner.now_ms(), delivery.due_at_ms, time_scale)
+        partition.emit(self.topics.name(tier.topic), key, delivery.body, delivery_headers(delivery, wake_ms))
+
+    def undelivered(
+        self,
+        partition: Partition,
+        record: InputRecord,
+        delivery: Delivery,
+        fault: str,
+        error_type: str,
+        error_code: int | None,
+    ) -> None:
+        """A dead letter for *delivery*, which *record* is: what should have been delivered, and why it was not."""
+        self.counters[delivery.provider]["delivery_failed"] += 1
+        value, headers = dead_letter(
+            self.codec,
+            self.topics.dlq,
+            record,
+            DELIVERY_FAILED,
+            partition.owner.now_ms(),
+            request_id=delivery.request_id,
+            error_code=error_code,
+            error_type=error_type,
+            error_message=fault,
+            provider=delivery.provider,
+            function=delivery.resource,
+            attempts=delivery.attempts,
+            executions=delivery.executions,
+            accepted_at_ms=delivery.accepted_at_ms,
+        )
+        partition.emit(self.topics.dlq, delivery.request_id.encode(), value, headers)
 
     # -- dead letters --------------------------------------------------------------------------------------------
 

@@ -83,7 +83,7 @@ class Engine:
     ) -> None:
         self.settings = settings
         self.topics = settings.topics
-        self.sources = (self.topics.invocations, self.topics.commands, *self.topics.tiers)
+        self.sources = self.topics.sources
         self.die = die
         self.era = 0
         self.partitions: dict[int, Partition] = {}

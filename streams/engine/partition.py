@@ -101,11 +101,11 @@ class Partition:
         in_flight_max: int,
         in_flight_bytes_max: int = 1 << 62,
     ) -> None:
-        """*sources* are the topics `invocations` and `commands`, then the retry tiers."""
+        """*sources* are the topics `invocations`, `commands` and `deliveries`, then the retry tiers."""
         self.owner = owner
         self.number = number
         self.sources = tuple(TopicPartition(topic, number) for topic in sources)
-        self.tiers = self.sources[2:]
+        self.tiers = self.sources[3:]
         self.changelog = TopicPartition(changelog, number)
         self.in_flight_max = in_flight_max
         self.in_flight_bytes_max = in_flight_bytes_max

@@ -15,6 +15,7 @@ from dataclasses import replace
 from aiokafka import TopicPartition
 
 from streams.codec.commands import read_command
+from streams.codec.delivery import is_delivery
 from streams.codec.envelope import Invocation, read_invocation
 from streams.codec.errors import AvroError, InputRejected, SchemaNeeded
 from streams.codec.registry import Registry
@@ -28,6 +29,7 @@ from streams.engine.attempts import Attempts
 from streams.engine.cancels import Cancels
 from streams.engine.careful import Careful
 from streams.engine.crashpoints import reach
+from streams.engine.deliveries import Deliveries, Send
 from streams.engine.effects import Effects
 from streams.engine.partition import Batch, Partition, SourceRecord
 from streams.engine.work import Load, Prepared, Work
@@ -46,13 +48,20 @@ class Processor:
     """Runs functions for the partitions of one worker."""
 
     def __init__(
-        self, functions: Functions, invokers: Invokers, registry: Registry | None, effects: Effects, long_max: int
+        self,
+        functions: Functions,
+        invokers: Invokers,
+        registry: Registry | None,
+        effects: Effects,
+        long_max: int,
+        send: Send,
     ) -> None:
         self.functions = functions
         self.effects = effects
         self.topics = effects.topics
         self.careful = Careful(self)
         self.cancels = Cancels(self)
+        self.deliveries = Deliveries(effects, send, lambda: self.functions)
         self._attempts = Attempts(self.attempt)
         self._invokers = invokers
         self._registry = registry
@@ -90,6 +99,9 @@ class Processor:
         """Go on with what is due in a retry tier."""
         now_ms = batch.partition.owner.now_ms()
         for record in batch.partition.accept(batch):
+            if is_delivery(record.headers):
+                self.deliveries.take(batch.partition, batch.source, record, now_ms)
+                continue
             try:
                 self._wake(batch.partition, batch.source, record, now_ms)
             except InputRejected as rejected:

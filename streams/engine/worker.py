@@ -17,6 +17,7 @@ from aiokafka.partitioner import murmur2
 from streams import cluster
 from streams.codec.avro import Codec, load_schemas
 from streams.codec.registry import Registry
+from streams.destinations import Destinations
 from streams.engine.effects import Effects
 from streams.engine.engine import Engine
 from streams.engine.health import Health
@@ -52,6 +53,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
     processor: Processor
     _live: LiveFunctions | None = None
     _invokers: Invokers | None = None
+    _destinations: Destinations | None = None
     _registry: Registry | None = None
     _health: Health | None = None
 
@@ -67,6 +69,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
         functions = self._live.functions
         self._registry = Registry(settings.schema_registry) if settings.schema_registry else None
         codec = await make_codec(settings, self._registry)
+        self._destinations = Destinations(os.environ)
         self._invokers = Invokers(threads=settings.threads)
         await self._invokers.start()
         engine.output_topics = (*engine.output_topics, *functions.kafka_topics())
@@ -76,6 +79,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
             self._registry,
             Effects(codec, settings.topics, functions.time_scale, self._locate, limits),
             settings.long_max,
+            self._destinations.send,
         )
         engine.on_owned.append(self._owned)
         engine.on_letting_go.append(self.processor.careful.let_go)
@@ -94,6 +98,8 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
             await self._health.stop()
         if self._invokers is not None:
             await self._invokers.close()
+        if self._destinations is not None:
+            await self._destinations.close()
         if self._registry is not None:
             await self._registry.close()
 
@@ -219,6 +225,12 @@ def _add_agents(app: StreamsApp) -> None:
         """Cancels invocations."""
         async for batch in batches:
             app.process(app.processor.commands, batch)
+
+    @app.agent(app.topic(topics.deliveries, schema=BatchSchema(), acks=False), name="deliveries")  # type: ignore[untyped-decorator]
+    async def deliveries(batches: AsyncIterator[Batch]) -> None:
+        """Gives services outside Kafka what ended invocations leave for them."""
+        async for batch in batches:
+            app.process(app.processor.deliveries.deliver, batch)
 
     @app.agent(TierTopics(app, topics=topics.tiers, schema=BatchSchema(), acks=False), name="retries")  # type: ignore[untyped-decorator]
     async def retries(batches: AsyncIterator[Batch]) -> None:

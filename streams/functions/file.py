@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from streams.core.model import (
     Destination,
+    DestinationSetting,
     Function,
     FunctionDestination,
     HttpTarget,
@@ -74,7 +75,8 @@ def read_stored(table: Mapping[str, Any], functions: Functions) -> tuple[list[Fu
     """All qualifiers of the function in *table*, and what is wrong with it: then they are of no use.
 
     *table* was stored by an API (`stored`), with the settings of *functions* around it. Unlike in a file, destinations
-    may be services that nothing here delivers to, and a target need not be there: it is an error of each attempt then.
+    may be services that nothing here delivers to (RocketMQ), and a target need not be there: it is an error of each
+    attempt then.
     """
     reader = _Reader(functions, lenient=True)
     return list(reader.function(table, "")), reader.faults
@@ -240,7 +242,7 @@ class _Reader:
             "provider": provider_name,
             "timeout_ms": max(1, round((table.number("timeout_s") or TIMEOUT_S) * 1000)),
             "reserved_concurrency": table.integer("reserved_concurrency"),
-            "dead_letter": _dead_letter(table),
+            "dead_letter": _dead_letter(table, provider),
             "records": table.text("records", ("all", "failures", "none")) or "all",
         }
         self._loops_allowed = table.text("recursion", ("terminate", "allow")) == "allow"
@@ -288,7 +290,8 @@ class _Reader:
         """One qualifier of a function."""
         retries = table.integer("retries", provider.retries.minimum, provider.retries.maximum)
         age_max_s = table.integer("age_max_s", provider.age_s.minimum, provider.age_s.maximum)
-        on_success, on_failure = (_destination(table, key, provider) for key in ("on_success", "on_failure"))
+        on_success = _destination(table, "on_success", provider)
+        on_failure = _destination(table, "on_failure", provider)
         if retries is None and (on_success or on_failure):
             retries = provider.retries.default  # FunctionGraph retries only what is configured
         policy = provider.policy(retries, age_max_s).scaled(self._time_scale)
@@ -391,34 +394,37 @@ def _import_fault(module: str, error: BaseException) -> str:
 
 
 _KAFKA = "kafka://"
+_SENDS: dict[DestinationSetting, str] = {
+    "on_success": "sends records of successes to",
+    "on_failure": "sends records of failures to",
+    "dead_letter": "sends dead letters to",
+}
 
 
-def _destination(table: _Table, key: str, provider: Provider) -> Destination | None:
+def _destination(table: _Table, key: DestinationSetting, provider: Provider) -> Destination | None:
     address = table.text(key)
     if address is None:
         return None
-    topic = kafka_topic(address)
-    if topic is not None:
-        return KafkaDestination(topic)
     if provider.parse_destination(address) is not None:
         return FunctionDestination(address)
-    if table.lenient and not address.startswith(_KAFKA):
-        return ServiceDestination(address)
-    kinds = f"kafka://topic, nor the ARN or URN of a function of {provider.name}"
-    table.fault(key, f"{_shown(address)} is neither {kinds}; this version delivers to Kafka topics and functions")
-    return None
+    return _topic_or_service(table, key, address, provider, f", the ARN or URN of a function of {provider.name}")
 
 
-def _dead_letter(table: _Table) -> KafkaDestination | ServiceDestination | None:
+def _dead_letter(table: _Table, provider: Provider) -> KafkaDestination | ServiceDestination | None:
     address = table.text("dead_letter")
-    if address is None:
-        return None
+    return None if address is None else _topic_or_service(table, "dead_letter", address, provider)
+
+
+def _topic_or_service(
+    table: _Table, key: DestinationSetting, address: str, provider: Provider, or_what: str = ""
+) -> KafkaDestination | ServiceDestination | None:
     topic = kafka_topic(address)
     if topic is not None:
         return KafkaDestination(topic)
-    if table.lenient and not address.startswith(_KAFKA):
+    known = provider.parse_service(address, key) is not None
+    if known or (table.lenient and not address.startswith(_KAFKA)):
         return ServiceDestination(address)
-    table.fault("dead_letter", f"{_shown(address)} is not kafka://topic; this version has no other dead-letter queues")
+    table.fault(key, f"{_shown(address)} is not kafka://topic{or_what} or a service that {provider.name} {_SENDS[key]}")
     return None
 
 

@@ -34,8 +34,8 @@ from typing import Any, ClassVar, Literal
 
 import orjson
 
-from streams.core.model import Ended, Ending, FunctionFailure, Outcome
-from streams.core.policy import Backoff, Bounds, Policy
+from streams.core.model import DestinationSetting, Ended, Ending, FunctionFailure, Outcome, Service, ServiceKind
+from streams.core.policy import Backoff, Bounds, DeliveryPolicy, Policy
 from streams.providers.base import (
     DeadLetterReason,
     InvalidEvent,
@@ -52,6 +52,20 @@ _NAME = r"(?P<name>[a-zA-Z0-9_-]{1,140})(?::(?P<qualifier>\$LATEST|[a-zA-Z0-9_-]
 """Longer than a name may be: a name of 65 characters is well-formed and merely unknown [V]."""
 _ARN = re.compile(rf"arn:(?P<partition>[^:]*):lambda:(?P<region>[^:]*):(?P<account>[^:]*):function:{_NAME}")
 _PARTIAL_ARN = re.compile(rf"(?:(?P<account>\d{{12}}):)?(?:function:)?{_NAME}")
+
+_SERVICE_ARN = re.compile(r"arn:[^:]*:(?P<service>[a-z0-9]+):(?P<region>[^:]*):(?P<account>[^:]*):(?P<resource>.*)")
+_SERVICES: dict[str, tuple[ServiceKind, frozenset[DestinationSetting], re.Pattern[str]]] = {
+    "sqs": ("sqs", frozenset({"on_success", "on_failure", "dead_letter"}), re.compile(r"([A-Za-z0-9_-]{1,80})")),
+    "sns": ("sns", frozenset({"on_success", "on_failure", "dead_letter"}), re.compile(r"([A-Za-z0-9_-]{1,256})")),
+    "events": (
+        "eventbridge",
+        frozenset({"on_success", "on_failure"}),
+        re.compile(r"event-bus/([/.A-Za-z0-9_-]{1,256})"),
+    ),
+    "s3": ("s3", frozenset({"on_failure"}), re.compile(r"([a-z0-9][a-z0-9.-]{2,62})")),
+}
+"""By the service in an ARN: what it is, which settings may name it [D], and the rest of its ARN. Names of FIFO queues
+and topics end with ``.fifo`` and do not match: Lambda takes none [N]."""
 
 _CONDITIONS: dict[Ending, str] = {
     "succeeded": "Success",
@@ -130,6 +144,11 @@ class Aws:
         "and stopped your function's invocation."
     )
     """Dead-letter message of a chain that was cut. [G] It is what the API says of that exception [D]."""
+    delivery_delay_ms: int = 500
+    """Wait before a destination or dead-letter queue is tried again; doubles. [G] Nothing says
+    that Lambda tries again; Alibaba's documented way."""
+    delivery_budget_s: int = 1_800
+    """So long after the first try there is no further one, seconds. [G] Likewise."""
 
     name: ClassVar[str] = "aws"
     latest: ClassVar[str] = "$LATEST"
@@ -167,6 +186,9 @@ class Aws:
             depth_max=self.chain_links_max,
         )
 
+    def delivery_policy(self) -> DeliveryPolicy:
+        return DeliveryPolicy(Backoff(self.delivery_delay_ms), 1000 * self.delivery_budget_s)
+
     def resource(self, name: str, qualifier: str) -> str:
         return f"arn:{self.partition}:lambda:{self.region}:{self.account}:function:{name}:{qualifier}"
 
@@ -190,6 +212,18 @@ class Aws:
     def parse_destination(self, address: str) -> Reference | None:
         match = _ARN.fullmatch(address)
         return _reference(match) if match is not None and self._is_ours(match) else None
+
+    def parse_service(self, address: str, route: DestinationSetting) -> Service | None:
+        match = _SERVICE_ARN.fullmatch(address)
+        if match is None or match["service"] not in _SERVICES:
+            return None
+        kind, routes, pattern = _SERVICES[match["service"]]
+        named = pattern.fullmatch(match["resource"])
+        if named is None or route not in routes:
+            return None
+        return Service(
+            kind=kind, region=match["region"] or self.region, account=match["account"] or self.account, name=named[1]
+        )
 
     def _is_ours(self, match: re.Match[str]) -> bool:
         return match.group("partition", "region", "account") == (self.partition, self.region, self.account)

@@ -20,8 +20,8 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import orjson
 
-from streams.core.model import Ended, FunctionFailure, Outcome
-from streams.core.policy import Bounds, Policy
+from streams.core.model import DestinationSetting, Ended, FunctionFailure, Outcome, Service
+from streams.core.policy import Bounds, DeliveryPolicy, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,9 @@ class Provider(Protocol):
     def policy(self, retries: int | None, age_max_s: int | None) -> Policy:
         """The rules for a function with these settings; None means the setting is absent. Values are in bounds."""
 
+    def delivery_policy(self) -> DeliveryPolicy:
+        """What follows when a service does not take a delivery."""
+
     def resource(self, name: str, qualifier: str) -> str:
         """The qualified ARN or URN of a function as this provider's records show it."""
 
@@ -89,6 +92,9 @@ class Provider(Protocol):
 
     def parse_destination(self, address: str) -> Reference | None:
         """The function that *address* names as a destination of this provider; None when it names something else."""
+
+    def parse_service(self, address: str, route: DestinationSetting) -> Service | None:
+        """The service outside Kafka that *address* names, if *route* may lead there and we can deliver there."""
 
     def read_event(self, payload: bytes) -> object:
         """What a Python handler receives. Raises `InvalidEvent` for what the provider refuses at its door."""
@@ -231,3 +237,10 @@ def message_of(error: Exception) -> str:
 def seconds(duration_ms: int) -> str:
     """*duration_ms* in seconds, as short as possible: ``3``, ``0.5``."""
     return f"{duration_ms / 1000:g}"
+
+
+def filled(endpoint: str, **values: str) -> str:
+    """*endpoint* with every ``{name}`` replaced by its value."""
+    for name, value in values.items():
+        endpoint = endpoint.replace(f"{{{name}}}", value)
+    return endpoint

@@ -29,12 +29,13 @@ from typing import Any, ClassVar, Literal
 
 from orjson import dumps
 
-from streams.core.model import Ended, FunctionFailure, Outcome
-from streams.core.policy import Backoff, Bounds, Policy
+from streams.core.model import DestinationSetting, Ended, FunctionFailure, Outcome, Service, ServiceKind
+from streams.core.policy import Backoff, Bounds, DeliveryPolicy, Policy
 from streams.providers.base import (
     DeadLetterReason,
     InvalidEvent,
     Reference,
+    filled,
     message_of,
     plain,
     quote_payload,
@@ -55,6 +56,17 @@ _SHORT = re.compile(
 
 _FRAME = re.compile(r'\s*(File ".*"), (line \d+), (in .+)(?:\n\s*(.*))?')
 """A stack frame as `traceback.format_list` writes it."""
+
+
+_SERVICE_ARN = re.compile(
+    r"acs:(?P<service>mns|eventbridge):(?P<region>[^:]*):(?P<account>[^:]*):"
+    r"/?(?P<place>queues|topics|eventbus)/(?P<name>[A-Za-z0-9][A-Za-z0-9_-]{0,254})(?P<messages>/messages)?"
+)
+_SERVICES: dict[tuple[str, str], ServiceKind] = {
+    ("mns", "queues"): "mns-queue",
+    ("mns", "topics"): "mns-topic",
+    ("eventbridge", "eventbus"): "fc-eventbridge",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +115,14 @@ class FunctionCompute:
     """Of a response. [G] The limit of synchronous invocation [D]."""
     timeout_message: str = "Function time out after {seconds} seconds"
     """Error message of a timeout. [G] after "Function time out after", which is documented."""
+    delivery_delay_ms: int = 500
+    """Wait before a destination is tried again; doubles [D]."""
+    delivery_budget_s: int = 1_800
+    """So long after the first try there is no further one, seconds [D]."""
+    mns_endpoint: str = "https://{account}.mns.{region}.aliyuncs.com"
+    """Where queues and topics are [D]."""
+    eventbridge_endpoint: str = "https://{account}.eventbridge.{region}.aliyuncs.com"
+    """Where event buses are [D]."""
 
     name: ClassVar[str] = "fc"
     latest: ClassVar[str] = "LATEST"
@@ -129,6 +149,9 @@ class FunctionCompute:
             depth_max=self.chain_links_max,
         )
 
+    def delivery_policy(self) -> DeliveryPolicy:
+        return DeliveryPolicy(Backoff(self.delivery_delay_ms), 1000 * self.delivery_budget_s)
+
     def resource(self, name: str, qualifier: str) -> str:
         """``acs:fc:::services/s.LATEST/functions/f`` (2.0), ``acs:fc:cn-hangzhou:123:functions/f`` (3.0) [D]."""
         service, slash, function = name.rpartition("/")
@@ -152,6 +175,27 @@ class FunctionCompute:
         if match is None or match["region"] not in ("", self.region) or match["account"] not in ("", self.account):
             return None
         return _reference(match)
+
+    def parse_service(self, address: str, route: DestinationSetting) -> Service | None:
+        """A queue or topic of MNS, or a bus of EventBridge; nothing delivers to RocketMQ.
+
+        An empty region or account is ours. [G]
+        """
+        match = _SERVICE_ARN.fullmatch(address)
+        if match is None or (match["service"] == "mns") != (match["messages"] is not None) or route == "dead_letter":
+            return None
+        kind = _SERVICES.get((match["service"], match["place"]))
+        if kind is None:
+            return None
+        region, account = match["region"] or self.region, match["account"] or self.account
+        endpoint = self.eventbridge_endpoint if kind == "fc-eventbridge" else self.mns_endpoint
+        return Service(
+            kind=kind,
+            region=region,
+            account=account,
+            name=match["name"],
+            endpoint=filled(endpoint, account=account, region=region),
+        )
 
     def read_event(self, payload: bytes) -> object:
         """The bytes themselves: what a Python 3 handler receives [D]."""

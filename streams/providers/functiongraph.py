@@ -26,19 +26,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
-from orjson import OPT_INDENT_2, dumps
+from orjson import OPT_INDENT_2, JSONDecodeError, dumps, loads
 
-from streams.core.model import Ended, FunctionFailure, Outcome
-from streams.core.policy import Backoff, Bounds, Policy
+from streams.core.model import DestinationSetting, Ended, FunctionFailure, Outcome, Service, ServiceKind
+from streams.core.policy import Backoff, Bounds, DeliveryPolicy, Policy
 from streams.providers.base import (
     DeadLetterReason,
     InvalidEvent,
     Reference,
+    filled,
     message_of,
     plain,
     quote_payload,
@@ -52,6 +53,11 @@ _NAME = r"(?P<name>[A-Za-z][A-Za-z0-9_-]{0,127})(?::(?P<version>!?[A-Za-z0-9][A-
 _URN = re.compile(rf"urn:fss:(?P<region>[^:]*):(?P<project>[^:]*):function:(?P<package>[^:]*):{_NAME}")
 _SHORT = re.compile(_NAME)
 
+
+_SERVICE = re.compile(r"(?P<kind>OBS|SMN|DIS) (?P<param>\{.*\})")
+_SMN_TOPIC = re.compile(r"urn:smn:(?P<region>[^:]*):(?P<project>[^:]*):(?P<topic>[A-Za-z0-9_-]{1,255})")
+EXPIRES_DAYS_MAX = 365
+"""Of an object that a destination writes [D]."""
 
 _CANCELLED = "function invocation canceled"
 
@@ -113,6 +119,16 @@ class FunctionGraph:
     """`response_payload` of a return value above 256 KB: "a null value is returned" [D]; a newer page says "empty"."""
     indented_errors: bool = True
     """Whether a failed function's error document is indented by 2 blanks [C]."""
+    delivery_delay_ms: int = 500
+    """Wait before a destination is tried again; doubles. [G] Alibaba's, after whose model all this was made."""
+    delivery_budget_s: int = 1_800
+    """So long after the first try there is no further one, seconds. [G] Likewise."""
+    smn_endpoint: str = "https://smn.{region}.{domain}"
+    """Where SMN is; *domain* is ``myhuaweicloud.com``, or ``otc.t-systems.com`` for OTC [D]."""
+    obs_endpoint: str = "https://obs.{region}.{domain}"
+    """Where OBS is [D]."""
+    dis_endpoint: str = "https://dis.{region}.{domain}:20004"
+    """Where DIS is [D]."""
 
     name: ClassVar[str] = "functiongraph"
     latest: ClassVar[str] = "latest"
@@ -150,6 +166,9 @@ class FunctionGraph:
             depth_max=self.chain_links_max,
         )
 
+    def delivery_policy(self) -> DeliveryPolicy:
+        return DeliveryPolicy(Backoff(self.delivery_delay_ms), 1000 * self.delivery_budget_s)
+
     def resource(self, name: str, qualifier: str) -> str:
         return f"urn:fss:{self.region}:{self.project_id}:function:{self.package}:{name}:{qualifier}"
 
@@ -166,6 +185,38 @@ class FunctionGraph:
         if match is None or match.group("region", "project", "package") != ours:
             return None
         return _reference(match)
+
+    def parse_service(self, address: str, route: DestinationSetting) -> Service | None:
+        """What type and parameter name, with a blank between them: ``SMN {"topic_urn": "urn:smn:..."}``."""
+        match = _SERVICE.fullmatch(address)
+        if match is None or route == "dead_letter":
+            return None
+        try:
+            param = loads(match["param"])
+        except JSONDecodeError:
+            return None
+        match match["kind"]:
+            case "OBS":
+                return self._bucket(param)
+            case "SMN":
+                topic = _SMN_TOPIC.fullmatch(str(param.get("topic_urn")))
+                return None if topic is None else self._service("smn", self.smn_endpoint, topic[0], topic["region"])
+            case _:
+                name = param.get("stream_name")
+                known = isinstance(name, str) and name and self.variant == "huawei"
+                return self._service("dis", self.dis_endpoint, name) if known else None
+
+    def _bucket(self, param: Mapping[str, Any]) -> Service | None:
+        bucket, prefix, expires = param.get("bucket"), param.get("prefix") or "", param.get("expires") or 0
+        if not isinstance(bucket, str) or not bucket or not isinstance(prefix, str) or not isinstance(expires, int):
+            return None
+        return replace(self._service("obs", self.obs_endpoint, bucket), prefix=prefix, expires_days=expires)
+
+    def _service(self, kind: ServiceKind, endpoint: str, name: str, region: str = "") -> Service:
+        region = region or self.region
+        domain = "myhuaweicloud.com" if self.variant == "huawei" else "otc.t-systems.com"
+        where = filled(endpoint, region=region, domain=domain)
+        return Service(kind=kind, region=region, account=self.project_id, name=name, endpoint=where)
 
     def read_event(self, payload: bytes) -> object:
         """The event is a JSON object, its members are the caller's own [D]. [C] No body is an empty object."""

@@ -15,7 +15,7 @@ from streams.codec.envelope import Invocation
 from streams.codec.facts import read_facts
 from streams.codec.retry import Origin
 from streams.core.facts import Fact
-from streams.core.model import Function, Outcome, PythonTarget
+from streams.core.model import Delivery, Function, Outcome, PythonTarget, Refusal, Service
 from streams.engine.careful import Careful
 from streams.engine.effects import Effects
 from streams.engine.partition import Batch, Partition
@@ -27,11 +27,15 @@ from streams.providers import PROVIDERS
 from streams.topics import Topics
 
 TOPICS = Topics()
-SOURCES = (TOPICS.invocations, TOPICS.commands, *TOPICS.tiers)
 CODEC = Codec(load_schemas())
 START_MS = 1_790_000_000_000
 
 Handler = Callable[[Call], Awaitable[Outcome]]
+Sender = Callable[[Delivery, Service], Awaitable[Refusal | None]]
+
+
+async def no_service(delivery: Delivery, service: Service) -> Refusal | None:
+    raise AssertionError(f"nothing was to go to {service}")
 
 
 @dataclass
@@ -119,6 +123,7 @@ class Bench:
 
     def __init__(self, handler: Handler, *functions: Function, long_max: int = 1_000) -> None:
         self.owner = FakeOwner()
+        self.service: Sender = no_service
         self.processor = Processor(
             Functions(functions or (function(),)),
             FakeInvokers(handler),  # type: ignore[arg-type]
@@ -127,12 +132,17 @@ class Bench:
                 CODEC, TOPICS, 1.0, lambda topic, key: TopicPartition(topic, 0), dict.fromkeys(TOPICS.all, 1 << 24)
             ),
             long_max,
+            self.send,
         )
         self.partition = self.new_partition()
 
+    async def send(self, delivery: Delivery, service: Service) -> Refusal | None:
+        """What a service says to *delivery*."""
+        return await self.service(delivery, service)
+
     def new_partition(self) -> Partition:
         """A partition as it is right after its acquisition, with nothing read before."""
-        partition = Partition(self.owner, 0, SOURCES, TOPICS.changelog, 2_000)
+        partition = Partition(self.owner, 0, TOPICS.sources, TOPICS.changelog, 2_000)
         for source in partition.sources:
             partition.accepted[source] = partition.delivered[source] = partition.fetched[source] = 0
             partition.stable[source] = Position(-1, "")
@@ -167,13 +177,20 @@ class Bench:
             Record(topic, i, value, headers, key=key) for i, (key, value, headers) in enumerate(written)
         ]
 
+    def deliver(self) -> None:
+        """Deliver everything that was written to `deliveries`."""
+        self.processor.deliveries.deliver(self._written_batch(TOPICS.deliveries))
+
     def wake(self, topic: str) -> None:
         """Deliver everything that was written to a retry tier as if it were due."""
+        self.processor.retries(self._written_batch(topic))
+
+    def _written_batch(self, topic: str) -> Batch:
         source = TopicPartition(topic, 0)
         start = self.partition.delivered[source]
         written = self.partition.outputs.pop(source, [])
         records = [Record(topic, start + i, value, headers, key=key) for i, (key, value, headers) in enumerate(written)]
-        self.processor.retries(Batch(self.partition, source, records, start + len(records)))
+        return Batch(self.partition, source, records, start + len(records))
 
     def written(self, topic: str) -> list[Output]:
         return self.partition.outputs[TopicPartition(topic, 0)]

@@ -10,9 +10,9 @@ from aiokafka import TopicPartition
 from streams.engine.delays import TierQueue
 from streams.engine.partition import Batch
 
-from .support import SOURCES, START_MS, Bench, Record
+from .support import START_MS, TOPICS, Bench, Record
 
-TIER = TopicPartition(SOURCES[1], 0)
+TIER = TopicPartition(TOPICS.sources[1], 0)
 HOLD_MAX = 10
 HOLD_BYTES_MAX = 100_000
 

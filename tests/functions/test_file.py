@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.core.model import Function, FunctionDestination, HttpTarget, KafkaDestination, PythonTarget
+from streams.core.model import (
+    Function,
+    FunctionDestination,
+    HttpTarget,
+    KafkaDestination,
+    PythonTarget,
+    ServiceDestination,
+)
 from streams.errors import ConfigurationError
 from streams.functions import Functions, load_functions
 from streams.functions.catalogue import CACHE_MAX
@@ -135,6 +142,16 @@ def test_everything_can_be_set(load: Load, module: str) -> None:
     assert functions.kafka_topics() == {"resized", "dead"}
 
 
+def test_services_outside_kafka_are_destinations_and_dead_letter_queues(load: Load) -> None:
+    queue = "arn:aws:sqs:us-east-1:123456789012:q"
+    functions = load(f'{AWS} on_success = "{queue}"\non_failure = "arn:aws:s3:::bucket"\ndead_letter = "{queue}"')
+
+    function = found(functions, "resize")
+    assert (function.on_success, function.dead_letter) == (ServiceDestination(queue), ServiceDestination(queue))
+    assert function.on_failure == ServiceDestination("arn:aws:s3:::bucket")
+    assert functions.kafka_topics() == frozenset()
+
+
 def test_qualifiers_have_their_own_rules_and_share_what_is_the_functions(load: Load, module: str) -> None:
     functions = load(
         AWS
@@ -241,17 +258,22 @@ def test_chains_are_cut_unless_that_is_allowed(load: Load) -> None:
         ("runtime_api = true", "runtime_api: belongs to a url"),
         ('on_success = ""', 'on_success: "" is not a text'),
         (
-            'on_success = "arn:aws:sqs:us-east-1:123456789012:q"',
-            'on_success: "arn:aws:sqs:us-east-1:123456789012:q" is neither kafka://topic, nor the ARN or URN of a '
-            "function of aws; this version delivers to Kafka topics and functions",
+            'on_success = "arn:aws:s3:::bucket"',
+            'on_success: "arn:aws:s3:::bucket" is not kafka://topic, the ARN or URN of a function of aws or a service '
+            "that aws sends records of successes to",
         ),
         (
-            'dead_letter = "arn:aws:sqs:us-east-1:123456789012:q"',
-            'dead_letter: "arn:aws:sqs:us-east-1:123456789012:q" is not kafka://topic; this version has no other '
-            "dead-letter queues",
+            'on_failure = "acs:mns:::/queues/q/messages"',
+            'on_failure: "acs:mns:::/queues/q/messages" is not kafka://topic, the ARN or URN of a function of aws or a '
+            "service that aws sends records of failures to",
         ),
-        ('dead_letter = "kafka://.."', 'dead_letter: "kafka://.." is not kafka://topic; this version has no other '
-         "dead-letter queues"),
+        (
+            'dead_letter = "arn:aws:sqs:us-east-1:123456789012:q.fifo"',
+            'dead_letter: "arn:aws:sqs:us-east-1:123456789012:q.fifo" is not kafka://topic or a service that aws sends '
+            "dead letters to",
+        ),
+        ('dead_letter = "kafka://.."', 'dead_letter: "kafka://.." is not kafka://topic or a service that aws sends '
+         "dead letters to"),
         ("qualifiers = 1", "qualifiers: is not a table"),
         ("qualifiers.prod = 1", "qualifiers.prod: is not a table"),
         ("qualifiers.prod.timeout_s = 1", "qualifiers.prod.timeout_s: unknown key"),

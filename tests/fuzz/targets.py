@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from streams.codec.avro import Codec, load_schemas
 from streams.codec.commands import read_command
 from streams.codec.dead_letter import dead_letter
+from streams.codec.delivery import delivery_headers, is_delivery, read_delivery
 from streams.codec.envelope import read_invocation, request_id_of
 from streams.codec.errors import AvroError, InputRejected
 from streams.codec.facts import read_facts
@@ -26,7 +27,8 @@ CODEC = Codec(load_schemas())
 NOW_MS = 1_790_000_000_000
 _NAMES = ("function", "request-id", "qualifier", "accepted-at", "delay-ms", "depth", "traceparent", "ce_specversion",
           "ce_subject", "ce_id", "ce_time", "wake-at", "attempt", "executions", "failures", "throttles", "due-at",
-          "last", "last-payload", "command", "origin", "origin-key", "origin-header-x", "other",
+          "last", "last-payload", "command", "destination", "provider", "content", "outcome", "ended-at",
+          "waits", "tried-at", "error-code", "error-message", "origin", "origin-key", "origin-header-x", "other",
           "FUNCTION")  # fmt: skip
 
 
@@ -67,6 +69,21 @@ def retry(data: bytes) -> None:
         wake_at_ms(made.headers)
     with contextlib.suppress(InputRejected):
         read_retry(made)
+
+
+def deliveries(data: bytes) -> None:
+    made = record(data)
+    is_delivery(made.headers)
+    with contextlib.suppress(InputRejected):
+        delivery = read_delivery(made)
+        delivery_headers(delivery, NOW_MS)
+
+
+def services(data: bytes) -> None:
+    text = data.decode("utf-8", "replace")
+    for provider in PROVIDERS.values():
+        for start in ("", "arn:aws:sqs:", "acs:mns:", "OBS ", "SMN ", "DIS "):
+            provider.parse_service(start + text, "on_failure")
 
 
 def commands(data: bytes) -> None:
@@ -140,5 +157,18 @@ def environment(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (envelope, retry, commands, avro, avro_bodies, table, events, references, configuration, environment)
+    for target in (
+        envelope,
+        retry,
+        deliveries,
+        services,
+        commands,
+        avro,
+        avro_bodies,
+        table,
+        events,
+        references,
+        configuration,
+        environment,
+    )
 }

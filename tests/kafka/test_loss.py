@@ -73,9 +73,7 @@ async def visit(deployment: Deployment, worker: Worker) -> None:
     before = len(worker.acquisitions())
     topics = deployment.topics
     guest = AIOKafkaConsumer(
-        topics.invocations,
-        topics.commands,
-        *topics.tiers,
+        *topics.sources,
         bootstrap_servers=deployment.settings.broker,
         group_id=topics.app_id,
         partition_assignment_strategy=[Guest],
@@ -85,7 +83,7 @@ async def visit(deployment: Deployment, worker: Worker) -> None:
     )
     await guest.start()
     try:
-        assert len(guest.assignment()) == PARTITIONS // 2 * (2 + len(topics.tiers))
+        assert len(guest.assignment()) == PARTITIONS // 2 * len(topics.sources)
     finally:
         await guest.stop()
     deployment.until(lambda: len(worker.acquisitions()) > before + 1, "the worker has everything back")

@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from streams.core.model import Destination, Function, FunctionDestination, KafkaDestination, Outcome, PythonTarget
+from streams.core.model import (
+    Delivery,
+    Destination,
+    Function,
+    FunctionDestination,
+    KafkaDestination,
+    Outcome,
+    PythonTarget,
+    Refusal,
+    Service,
+    ServiceDestination,
+)
 from streams.invokers import Call, Runner
 from streams.invokers.call import raised, timed_out
 from streams.laws import Execution
@@ -19,6 +30,10 @@ from streams.providers.base import Provider
 
 DESTINATIONS = ("sent", "failed", "queue")
 """Topics that records are sent to; a fourth one, ``nowhere``, does not exist."""
+
+_QUEUES = [ServiceDestination(f"arn:aws:sqs:us-east-1:123456789012:{name}") for name in ("done", "undone", "dead")]
+_UNKNOWN = ServiceDestination("acs:mq:cn-hangzhou:123:/instances/i/topic/t")
+"""Nothing delivers there."""
 
 Kind: TypeAlias = Literal["good", "error", "system", "throttle"]
 
@@ -33,7 +48,7 @@ def function(
     reserved: int | None = None,
     on_success: Destination | None = None,
     on_failure: Destination | None = None,
-    dead_letter: KafkaDestination | None = None,
+    dead_letter: KafkaDestination | ServiceDestination | None = None,
 ) -> Function:
     """A function with its provider's own rules."""
     cloud = PROVIDERS[provider]
@@ -70,6 +85,8 @@ def catalogue(rng: Random) -> list[Function]:
         function("aws", "a-sent", retries=1, on_success=sent, on_failure=failed, dead_letter=queue),
         function("aws", "a-chain", retries=0, on_success=_to("aws", "a-plain"), on_failure=_to("fc", "f_plain")),
         function("aws", "a-loop", retries=0, timeout_s=1.0, on_success=_to("aws", "a-loop")),
+        function("aws", "a-served", retries=1, on_success=_QUEUES[0], on_failure=_QUEUES[1], dead_letter=_QUEUES[2]),
+        function("fc", "f_served", retries=1, on_success=_QUEUES[0], on_failure=_UNKNOWN),
         function("aws", "a-astray", retries=0, on_success=KafkaDestination("nowhere"), on_failure=failed),
         function("fc", "f_plain", timeout_s=rng.choice((2.0, 60.0))),
         function("fc", "f_eager", retries=8, age_max_s=rng.choice((20, 600))),
@@ -155,3 +172,30 @@ class Invokers:
             return provider.returned({"attempt": call.attempt}, call.request_id)
 
         return run
+
+
+class Services:
+    """The services outside Kafka, for one worker process: busy, away or of another opinion now and then.
+
+    Whether a delivery is refused for good is drawn once, and stays the same for each try.
+    """
+
+    def __init__(
+        self, seed: int, rng: Random, point: Callable[[str], None], arrived: Callable[[Delivery], None]
+    ) -> None:
+        self._seed = seed
+        self._rng = rng
+        self._point = point
+        self._arrived = arrived
+
+    async def send(self, delivery: Delivery, service: Service) -> Refusal | None:
+        self._point("before delivery")
+        style = self._rng.random()
+        await asyncio.sleep(10.0 if style < 0.02 else 10 ** self._rng.uniform(-3.0, 0.0))
+        if Random(f"{self._seed} {delivery.request_id} {delivery.address}").random() < 0.1:
+            return Refusal("Nobody knows this queue.", "NonExistentQueue", 400, may_pass=False)
+        if style < 0.3:
+            return Refusal("Not now.", "InternalFailure", 500)
+        self._arrived(delivery)
+        self._point("after delivery")
+        return Refusal("Nobody heard the answer.", "Timeout") if style > 0.95 else None

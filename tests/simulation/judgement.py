@@ -18,8 +18,8 @@ from streams.codec.errors import InputRejected, SchemaNeeded
 from streams.codec.facts import read_facts
 from streams.codec.state import is_cancelled, unpack
 from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, Succeeded
-from streams.core.model import Function, KafkaDestination
-from streams.engine.effects import WORKER_CRASHED
+from streams.core.model import Function, KafkaDestination, ServiceDestination
+from streams.engine.effects import DELIVERY_FAILED, WORKER_CRASHED
 from streams.laws import Execution, History, Sample, Terminal, Violation, judge
 from streams.topics import Topics
 
@@ -48,6 +48,8 @@ class Ledger:
     """Invocations that wait or run, as the changelog has them."""
     since_ms: dict[str, float] = field(default_factory=dict)
     """When each process began that ran something."""
+    arrived: set[str] = field(default_factory=set)
+    """Deliveries that services outside Kafka have."""
     cancelled_ms: dict[str, float] = field(default_factory=dict)
     """When it was decided that each of them is cancelled, be it that its end is still to be written."""
 
@@ -172,11 +174,13 @@ def _dead_letters(world: World, seen: History) -> dict[str, bytes | None]:
     for record in _committed(world, TOPICS.dlq):
         assert record.value is not None
         datum = codec().decode(record.value)[1]
-        dead_letters[datum["request_id"]] = datum["value"]
+        if datum["reason"] != DELIVERY_FAILED:
+            dead_letters[datum["request_id"]] = datum["value"]
         if datum["accepted_at_ms"] is None:
             seen.terminals.append(Terminal(datum["request_id"], "dead letter", 0))
-        if datum["reason"] == "DestinationDeliveryFailed":
-            dead_letters[f"{datum['request_id']} to nowhere"] = datum["value"]
+        if datum["reason"] == DELIVERY_FAILED:
+            address = next((h["value"].decode() for h in datum["headers"] if h["name"] == "destination"), "nowhere")
+            dead_letters[f"{datum['request_id']} to {address}"] = datum["value"]
     return dead_letters
 
 
@@ -200,17 +204,20 @@ def _targets(function: Function, succeeded: bool) -> Iterator[str]:
     destination = function.on_success if succeeded else function.on_failure
     if isinstance(destination, KafkaDestination):
         yield destination.topic
+    elif isinstance(destination, ServiceDestination):
+        yield destination.address
     elif destination is not None:
         yield "chain"
     if function.dead_letter is not None and not succeeded:
-        yield function.dead_letter.topic
+        queue = function.dead_letter
+        yield queue.topic if isinstance(queue, KafkaDestination) else queue.address
 
 
 def _add_deliveries(world: World, seen: History) -> None:
     arrived = Counter(_delivery(record, topic) for topic in DESTINATIONS for record in _committed(world, topic))
     links = (record for record in _committed(world, TOPICS.invocations) if dict(record.headers).get("depth"))
     arrived.update(_delivery(record, "chain") for record in links)
-    seen.delivered = set(arrived)
+    seen.delivered = set(arrived) | world.ledger.arrived
     for delivery, count in arrived.items():
         if count > 1:
             world.ledger.faults.append(Violation("destination", delivery, f"arrived {count} times"))

@@ -19,6 +19,8 @@ POINTS = (
     "delivered",
     "before run",
     "after run",
+    "before delivery",
+    "after delivery",
     "scheduling",
     "offsets sent",
     "produced",

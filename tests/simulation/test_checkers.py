@@ -20,6 +20,8 @@ from streams.core import lifecycle
 from streams.core.lifecycle import Start
 from streams.core.model import Outcome
 from streams.engine.commits import Committer
+from streams.engine.deliveries import Deliveries
+from streams.engine.partition import Partition, SourceRecord
 from streams.engine.processor import Processor
 from streams.engine.requests import Requests
 from streams.engine.work import Work
@@ -151,6 +153,22 @@ async def _imagines(processor: Processor, work: Work, event: object) -> None:
     processor.report(work, Outcome("returned", 200, b"{}"))
 
 
+def _gives_up(deliveries: Deliveries, partition: Partition, source: Any, record: SourceRecord, delivery: Any) -> None:
+    """As `Deliveries._put_off`, but nothing waits anywhere."""
+    partition.finish(source, record.offset)
+
+
+_try = Deliveries._try
+
+
+async def _acknowledges_unsent(
+    deliveries: Deliveries, place: Any, partition: Partition, source: Any, record: SourceRecord, *sent: Any
+) -> None:
+    """As `Deliveries._try`, but the delivery's offset is released before a service has it."""
+    partition.finish(source, record.offset)
+    await _try(deliveries, place, partition, source, record, *sent)
+
+
 def _forgets_executions(packed: bytes) -> Any:
     """As `unpack`, but how often the function has run is forgotten."""
     return replace(state_bytes.unpack(packed), executions=0)
@@ -175,6 +193,11 @@ def _busy(shape: Shape) -> None:
         for count in (3, 9, 20)
     ]
     shape.faults += [Fault("stop", 0.0, "offsets sent", 1 + rng.randrange(30), 20.0) for _ in range(4)]
+
+
+def _dying_senders(shape: Shape) -> None:
+    """Processes die while they deliver."""
+    shape.faults = [Fault("crash", 0.0, "before delivery", nth, 1.0) for nth in range(1, 20)]
 
 
 def _forgetful(shape: Shape) -> None:
@@ -272,6 +295,12 @@ class Patch:
 PATCHES = (
     Patch(Variant("imagines", ("L3",), _calm), "streams.engine.processor.Processor.attempt", _imagines),
     Patch(Variant("forgets-executions", ("L4",), _calm), "streams.engine.processor.unpack", _forgets_executions),
+    Patch(Variant("gives-up", ("L8",), _calm), "streams.engine.deliveries.Deliveries._put_off", _gives_up),
+    Patch(
+        Variant("acknowledges-unsent", ("L8",), _dying_senders),
+        "streams.engine.deliveries.Deliveries._try",
+        _acknowledges_unsent,
+    ),
     Patch(Variant("expires-never", ("L6",), _late), "streams.engine.work.decide", _expires_never),
 )
 

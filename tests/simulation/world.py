@@ -20,6 +20,7 @@ from aiokafka import TopicPartition
 from streams.codec.avro import Codec, load_schemas
 from streams.codec.retry import Origin, origin_headers
 from streams.core.facts import Fact
+from streams.core.model import Delivery
 from streams.engine.commits import Committer
 from streams.engine.effects import Effects
 from streams.engine.processor import Processor
@@ -29,7 +30,7 @@ from streams.invokers import Call
 from streams.laws import Violation
 from streams.topics import Topics
 
-from .functions import DESTINATIONS, Invokers, Plan, Run, catalogue
+from .functions import DESTINATIONS, Invokers, Plan, Run, Services, catalogue
 from .judgement import Ledger, history, verdict
 from .log import EPOCH_MS, Cluster, Transaction
 from .loop import PROCESS, Deadlock, Process, VirtualLoop
@@ -203,7 +204,7 @@ class World:
             and all(
                 cluster.group.offsets.get(TopicPartition(topic, number), (0,))[0]
                 >= cluster.log(topic, number).high_watermark
-                for topic in (TOPICS.invocations, TOPICS.commands, *TOPICS.tiers)
+                for topic in TOPICS.sources
                 for number in range(cluster.partitions)
             )
         )
@@ -260,7 +261,11 @@ class World:
             registry,  # type: ignore[arg-type]
             Effects(codec, TOPICS, 1.0, self._locate, {}),
             worker.engine.settings.long_max,
+            Services(self.seed, self.rng, worker.point, self._arrived).send,
         )
+
+    def _arrived(self, delivery: Delivery) -> None:
+        self.ledger.arrived.add(f"{delivery.request_id} to {delivery.address}")
 
     def _clock_ms(self) -> float:
         return EPOCH_MS + self.loop.time() * 1000

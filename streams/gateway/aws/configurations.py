@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from streams.core.model import DestinationSetting
 from streams.functions.file import kafka_topic
 from streams.functions.stored import Entry, Key
 from streams.gateway.aws.account import LATEST, Account
@@ -25,7 +26,7 @@ DESTINATION_PATTERN = (
 _DESTINATION = re.compile(DESTINATION_PATTERN, re.ASCII)
 LIST_MAX = 50
 
-_ROUTES = {"OnSuccess": "on_success", "OnFailure": "on_failure"}
+_ROUTES: dict[str, DestinationSetting] = {"OnSuccess": "on_success", "OnFailure": "on_failure"}
 """Member of DestinationConfig, and our setting."""
 
 
@@ -41,7 +42,7 @@ class Asked(NamedTuple):
 
     retries: int | None
     age_max_s: int | None
-    destinations: dict[str, str]
+    destinations: dict[DestinationSetting, str]
     """By setting. Empty: no destination there. A route that is absent or an empty structure is not here."""
     says_something: bool
 
@@ -129,11 +130,11 @@ class Configurations:
             raise invalid("You must specify at least one of error handling or destination setting.")
         return asked, self._account.named(request, NAMESPACED, faults=body.faults)
 
-    def _check_destinations(self, name: str, destinations: Mapping[str, str]) -> None:
+    def _check_destinations(self, name: str, destinations: Mapping[DestinationSetting, str]) -> None:
         """Whether something can be sent there, as far as that can be seen now. Raises `Refused`."""
         for address in destinations.values():
             self._check_function(name, address)
-        if not all(_is_possible(setting, address) for setting, address in destinations.items()):
+        if not all(self._is_possible(setting, address) for setting, address in destinations.items()):
             routes = ", ".join(_as_java_writes(*route, destinations) for route in _ROUTES.items())
             raise invalid(f"The provided destination config DestinationConfig({routes}) is invalid.")
         for address in destinations.values():
@@ -147,6 +148,12 @@ class Configurations:
             raise invalid(f"The destination ARN {address} is invalid.")
         if target.name == name:
             raise invalid("You can't specify the function as a destination for itself.")
+
+    def _is_possible(self, setting: DestinationSetting, address: str) -> bool:
+        """Whether Lambda sends records of this kind to such a service at all."""
+        if not address or address.startswith("kafka:") or address.split(":")[2] == "lambda":
+            return True
+        return self._account.aws.parse_service(address, setting) is not None
 
     def _check_topic(self, address: str) -> None:
         if address.startswith("kafka:") and kafka_topic(address) is None:
@@ -203,7 +210,7 @@ def _qualifier(named: Named) -> str:
     return named.qualifier or LATEST
 
 
-def _as_java_writes(member: str, setting: str, destinations: Mapping[str, str]) -> str:
+def _as_java_writes(member: str, setting: DestinationSetting, destinations: Mapping[DestinationSetting, str]) -> str:
     address = destinations.get(setting)
     return f"{member[0].lower()}{member[1:]}=" + (f"{member}(destination={address})" if address else "null")
 
@@ -211,17 +218,3 @@ def _as_java_writes(member: str, setting: str, destinations: Mapping[str, str]) 
 def _numbers(asked: Asked) -> dict[str, int]:
     numbers = {"retries": asked.retries, "age_max_s": asked.age_max_s}
     return {name: value for name, value in numbers.items() if value is not None}
-
-
-def _is_possible(setting: str, address: str) -> bool:
-    """Whether Lambda sends records of this kind to such a service at all. FIFO queues and topics are refused [N]."""
-    if not address or address.startswith("kafka:"):
-        return True
-    service, resource = address.split(":")[2], address.rpartition(":")[2]
-    match service:
-        case "lambda" | "events":
-            return True
-        case "sqs" | "sns":
-            return not resource.endswith(".fifo")
-        case _:
-            return service == "s3" and setting == "on_failure"

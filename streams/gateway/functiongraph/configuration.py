@@ -27,9 +27,8 @@ import orjson
 from streams.functions.stored import CONFIGURATION, Entry
 from streams.gateway.functiongraph.refusals import invalid_parameter, invalid_urn, not_acceptable
 from streams.providers.base import read_json
-from streams.providers.functiongraph import FunctionGraph
+from streams.providers.functiongraph import EXPIRES_DAYS_MAX, FunctionGraph
 
-EXPIRES_DAYS_MAX = 365
 KAFKA = "KAFKA"
 
 _AGE = "max_async_event_age_in_seconds"

@@ -1,0 +1,179 @@
+"""Deliveries: what ended invocations leave for services outside Kafka.
+
+They come on the topic `deliveries`, written by the transaction in which their invocation ended. Each is tried, and
+tried again for as long as its provider's rules allow, waiting on the retry topics in between, where it is in nobody's
+way. In the end the service has it or there is a dead letter `DestinationDeliveryFailed`. A worker that dies between a
+service's answer and its own next commit leaves the delivery to the next one: services may get it twice.
+
+So that one service that does not answer does not keep the others waiting, only so many are under way to each place;
+the rest waits on the retry topics as well, which uses up nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeAlias
+
+from aiokafka import TopicPartition
+
+from streams.codec.delivery import read_delivery
+from streams.codec.errors import InputRejected
+from streams.core.model import Delivery, Refusal, Service
+from streams.engine.effects import Effects
+from streams.engine.partition import Batch, Partition, SourceRecord
+from streams.providers.base import Provider
+
+AT_ONCE = 32
+"""Deliveries to one place that are tried at once."""
+LINED_UP_MAX = 256
+"""Deliveries to one place that are tried or wait in memory. They are in flight like everything else, and a partition
+that has too much in flight is paused: so only `AT_ONCE` to a place that fails, which may take long to say so."""
+LINED_UP_BYTES_MAX = 2 << 20
+"""Bytes of them."""
+
+
+Send: TypeAlias = Callable[[Delivery, Service], Awaitable[Refusal | None]]
+"""Gives a delivery to a service; None once the service has it. It raises nothing and takes at most some seconds."""
+
+
+class Providers(Protocol):
+    """Where the providers with their settings are (`Functions`)."""
+
+    @property
+    def providers(self) -> Mapping[str, Provider]: ...
+    @property
+    def time_scale(self) -> float: ...
+
+
+@dataclass(slots=True)
+class _Place:
+    """One address, and what is on its way there."""
+
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    lined_up: int = 0
+    lined_up_bytes: int = 0
+    is_failing: bool = False
+    """The last try failed, for reasons that may pass."""
+
+    def has_room(self, size: int) -> bool:
+        """Whether another delivery of *size* bytes can be tried soon."""
+        most = AT_ONCE if self.is_failing else LINED_UP_MAX
+        return not self.lined_up or (self.lined_up < most and self.lined_up_bytes + size <= LINED_UP_BYTES_MAX)
+
+    def enter(self, size: int) -> None:
+        self.lined_up += 1
+        self.lined_up_bytes += size
+
+    def leave(self, size: int) -> None:
+        self.lined_up -= 1
+        self.lined_up_bytes -= size
+
+
+class Deliveries:
+    """The deliveries of one worker."""
+
+    def __init__(self, effects: Effects, send: Send, providers: Callable[[], Providers]) -> None:
+        self._effects = effects
+        self._send = send
+        self._providers = providers
+        self._places: defaultdict[str, _Place] = defaultdict(_Place)  # as many as functions name
+
+    def deliver(self, batch: Batch) -> None:
+        """Try what has come on `deliveries`."""
+        for record in batch.partition.accept(batch):
+            self.take(batch.partition, batch.source, record, batch.partition.owner.now_ms())
+
+    def take(self, partition: Partition, source: TopicPartition, record: SourceRecord, now_ms: int) -> None:
+        """Try *record*, unless it is to wait."""
+        try:
+            delivery = read_delivery(record)
+        except InputRejected as rejected:
+            self._effects.reject(partition, record, rejected.reason, rejected.message)
+            partition.finish(source, record.offset)
+            return
+        provider = self._providers().providers.get(delivery.provider)
+        service = provider.parse_service(delivery.address, delivery.route) if provider is not None else None
+        if provider is None or service is None:
+            refusal = Refusal(f"This version does not deliver to {delivery.address}.", may_pass=False)
+            self._end(partition, source, record, delivery, refusal)
+        elif delivery.due_at_ms > now_ms:
+            self._put_off(partition, source, record, delivery)
+        else:
+            self._line_up(partition, source, record, delivery, service, provider, now_ms)
+
+    def _line_up(
+        self,
+        partition: Partition,
+        source: TopicPartition,
+        record: SourceRecord,
+        delivery: Delivery,
+        service: Service,
+        provider: Provider,
+        now_ms: int,
+    ) -> None:
+        place = self._places[delivery.address]
+        size = len(delivery.body)
+        if not place.has_room(size):
+            policy, scale = provider.delivery_policy(), self._providers().time_scale
+            due_at_ms = policy.busy_until_ms(delivery.waits, now_ms, scale)
+            later = replace(delivery, waits=delivery.waits + 1, due_at_ms=due_at_ms)
+            self._put_off(partition, source, record, later)
+            return
+        place.enter(size)
+        task = partition.spawn(self._try(place, partition, source, record, delivery, service, provider))
+        task.add_done_callback(lambda _: place.leave(size))
+
+    async def _try(
+        self,
+        place: _Place,
+        partition: Partition,
+        source: TopicPartition,
+        record: SourceRecord,
+        delivery: Delivery,
+        service: Service,
+        provider: Provider,
+    ) -> None:
+        async with place.slots:
+            if partition.owner.has_drained:
+                return  # the next owner tries it
+            tried_at_ms = delivery.tried_at_ms or partition.owner.now_ms()
+            refusal = await self._send(delivery, service)
+            place.is_failing = refusal is not None and refusal.may_pass
+        if partition.closed:
+            return  # another worker owns the partition now, and tries it again
+        policy, now_ms = provider.delivery_policy(), partition.owner.now_ms()
+        due_at_ms = None
+        if refusal is not None and refusal.may_pass:
+            due_at_ms = policy.next_at_ms(delivery.waits, tried_at_ms, now_ms, self._providers().time_scale)
+        if due_at_ms is None:
+            self._end(partition, source, record, delivery, refusal)
+            return
+        self._effects.counters[service.kind]["delivery_put_off"] += 1
+        later = replace(delivery, waits=delivery.waits + 1, tried_at_ms=tried_at_ms, due_at_ms=due_at_ms)
+        self._put_off(partition, source, record, later)
+
+    def _put_off(self, partition: Partition, source: TopicPartition, record: SourceRecord, delivery: Delivery) -> None:
+        """It waits on a retry topic until it is due."""
+        self._effects.deliver_later(partition, record.key, delivery, self._providers().time_scale)
+        partition.finish(source, record.offset)
+
+    def _end(
+        self,
+        partition: Partition,
+        source: TopicPartition,
+        record: SourceRecord,
+        delivery: Delivery,
+        refusal: Refusal | None,
+    ) -> None:
+        """The service has it, or never will."""
+        if refusal is None:
+            self._effects.counters[delivery.provider]["delivered"] += 1
+        else:
+            tried_ms = partition.owner.now_ms() - delivery.tried_at_ms if delivery.tried_at_ms else 0
+            within = f" within {tried_ms // 1000} s" if tried_ms >= 1000 else ""
+            fault = f"Not delivered to {delivery.address}{within}: {refusal.message}"
+            self._effects.undelivered(partition, record, delivery, fault, refusal.code, refusal.status_code)
+        partition.finish(source, record.offset)
