@@ -465,10 +465,10 @@ def fc_record(request_id: str, condition: str) -> dict[str, Any]:
     }
 
 
-def letter(key: str, provider: str | None) -> Read:
+def letter(key: str, provider: str | None, reason: str = "Oops") -> Read:
     record = ConsumerRecord("p.invocations", 0, 7, 1, 0, None, b"\xff", None, 0, 1, ())
     value, _ = dead_letter(
-        CODEC, "p.dlq", record, "Oops", 1, request_id=key, error_message="no", provider=provider, function="arn"
+        CODEC, "p.dlq", record, reason, 1, request_id=key, error_message="no", provider=provider, function="arn"
     )
     return Read("p.dlq", key.encode(), value)
 
@@ -511,6 +511,14 @@ class TestOutcomes:
         [line] = await self.read(outcomes, failure("id"))
 
         assert line["requestContext"]["condition"] == "Oops"
+
+    async def test_the_dead_letter_of_a_delivery_is_none(self, outcomes: Outcomes):
+        undelivered = letter("id", "aws", "DestinationDeliveryFailed")
+
+        assert await self.read(outcomes, fact("id", ACCEPTED, SUCCEEDED), undelivered) == []
+        [line] = await self.read(outcomes, success("id"))
+        assert line["requestContext"]["requestId"] == "id"
+        assert outcomes.failed == 0
 
     @pytest.mark.parametrize("key", ["id", "coordinates"])
     async def test_the_dead_letter_of_what_was_no_invocation_is_one(self, outcomes: Outcomes, key: str):

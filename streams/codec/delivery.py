@@ -14,7 +14,8 @@ the request id, all else is in headers:
 | `accepted-at`, `attempts`, `executions` | when its age began, attempts made and those that ran, for a dead letter |
 | `error-code`, `error-message` | why, with an event |
 | `traceparent` | as in `envelope` |
-| `waits`, `tried-at`, `due-at` | how often it was put off, when it was tried first (0: not yet), when it is due |
+| `failures`, `tried-at` | tries so far, and when the first was (0: not yet) |
+| `waits`, `due-at` | how often there was no room for it, when it is to be tried next |
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def delivery_headers(delivery: Delivery, wake_at_ms: int) -> Headers:
         ("accepted-at", b"%d" % delivery.accepted_at_ms),
         ("attempts", b"%d" % delivery.attempts),
         ("executions", b"%d" % delivery.executions),
+        ("failures", b"%d" % delivery.failures),
         ("waits", b"%d" % delivery.waits),
         ("tried-at", b"%d" % delivery.tried_at_ms),
         ("due-at", b"%d" % delivery.due_at_ms),
@@ -87,6 +89,7 @@ def read_delivery(record: InputRecord) -> Delivery:
         error_code=number_header(headers, "error-code", 0, _COUNT_MAX) if "error-code" in headers else None,
         error_message=decoded(headers.get("error-message", b""), "The header error-message"),
         traceparent=read_traceparent(headers["traceparent"]) if "traceparent" in headers else None,
+        failures=number_header(headers, "failures", 0, _COUNT_MAX),
         waits=number_header(headers, "waits", 0, _COUNT_MAX),
         tried_at_ms=number_header(headers, "tried-at", 0, _NUMBER_MAX),
         due_at_ms=number_header(headers, "due-at", 0, _NUMBER_MAX),

@@ -7,19 +7,43 @@ an encoder by hand, which needs no dicts: it takes half the time of `writing` an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeAlias, assert_never
+from typing import Any, Protocol, assert_never
 
 from streams.codec.errors import AvroError
 from streams.codec.text import ERROR_MESSAGE_BYTES_MAX, ERROR_TYPE_BYTES_MAX, cut
 from streams.codec.writing import long_bytes, string_bytes
-from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, RetryScheduled, Succeeded
+from streams.core.facts import (
+    Accepted,
+    AttemptFailed,
+    AttemptStarted,
+    Delivered,
+    DeliveryFact,
+    DeliveryFailed,
+    Fact,
+    Failed,
+    Happened,
+    RetryScheduled,
+    Succeeded,
+)
 from streams.core.model import Outcome
 
-EncodeFacts: TypeAlias = Callable[[str, str, str, str | None, int | None, Sequence[Fact]], bytes]
-"""``(request_id, function, provider, traceparent, offset, facts) -> bytes``; *function* is the qualified ARN or URN."""
+
+class EncodeFacts(Protocol):
+    """Writes a record; *function* is the qualified ARN or URN."""
+
+    def __call__(
+        self,
+        request_id: str,
+        function: str,
+        provider: str,
+        traceparent: str | None,
+        offset: int | None,
+        facts: Sequence[Fact],
+        deliveries: Sequence[DeliveryFact] = (),
+    ) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +57,12 @@ class FactsRecord:
     offset: int | None
     """Where the invocation was read from `invocations`, in the partition of the same number; None: not said here."""
     facts: tuple[Fact, ...]
+    deliveries: tuple[DeliveryFact, ...] = ()
+
+    @property
+    def happened(self) -> tuple[Happened, ...]:
+        """All of it, in order."""
+        return (*self.facts, *self.deliveries)
 
 
 def facts_encoder(prefix: bytes) -> EncodeFacts:
@@ -46,6 +76,7 @@ def facts_encoder(prefix: bytes) -> EncodeFacts:
         traceparent: str | None,
         offset: int | None,
         facts: Sequence[Fact],
+        deliveries: Sequence[DeliveryFact] = (),
     ) -> bytes:
         raw = request_id.encode()
         parts = [
@@ -68,7 +99,13 @@ def facts_encoder(prefix: bytes) -> EncodeFacts:
             parts.append(long_bytes(count))
             for fact in facts:
                 _append(parts, fact)
-        parts.append(b"\x00")
+        if deliveries:
+            parts += (b"\x00", long_bytes(len(deliveries)))
+            for delivery in deliveries:
+                parts += _delivery(delivery)
+            parts.append(b"\x00")
+        else:
+            parts.append(b"\x00\x00")  # the ends of both lists
         return b"".join(parts)
 
     return encode_facts
@@ -81,6 +118,7 @@ def facts_datum(
     traceparent: str | None,
     offset: int | None,
     facts: Iterable[Fact],
+    deliveries: Iterable[DeliveryFact] = (),
 ) -> dict[str, Any]:
     """The same record as fastavro and `Codec.decode` spell it."""
     return {
@@ -90,6 +128,10 @@ def facts_datum(
         "traceparent": traceparent,
         "offset": offset,
         "facts": [(f"streams.{type(fact).__name__}", fact_fields(fact)) for fact in facts],
+        "deliveries": [
+            {"outcome": _delivered(delivery), "error_type": "", "error_message": ""} | fact_fields(delivery)
+            for delivery in deliveries
+        ],
     }
 
 
@@ -100,7 +142,8 @@ def read_facts(datum: Mapping[str, Any]) -> FactsRecord:
     """
     facts = tuple(_fact(kind, fields) for kind, fields in datum["facts"])
     request_id, function, provider = datum["request_id"], datum["function"], datum["provider"]
-    return FactsRecord(request_id, function, provider, datum["traceparent"], datum["offset"], facts)
+    deliveries = tuple(_read_delivery(fields) for fields in datum["deliveries"])
+    return FactsRecord(request_id, function, provider, datum["traceparent"], datum["offset"], facts, deliveries)
 
 
 _word = lru_cache(maxsize=64)(string_bytes)  # the dozen words of our own: kinds and endings
@@ -144,13 +187,32 @@ def _append(parts: list[bytes], fact: Fact) -> None:
             assert_never(fact)
 
 
+def _delivery(fact: DeliveryFact) -> tuple[bytes, ...]:
+    fields = fact_fields(fact)
+    return (
+        long_bytes(fact.at_ms),
+        string_bytes(fact.address),
+        _word(fields["content"]),
+        _word(_delivered(fact)),
+        string_bytes(fields.get("error_type", "")),
+        string_bytes(fields.get("error_message", "")),
+    )
+
+
+def _read_delivery(fields: Mapping[str, Any]) -> DeliveryFact:
+    at_ms, address, is_event = fields["at_ms"], fields["address"], fields["content"] == "event"
+    if fields["outcome"] == "delivered":
+        return Delivered(at_ms, address, is_event)
+    return DeliveryFailed(at_ms, address, is_event, fields["error_type"], fields["error_message"])
+
+
 def _outcome(outcome: Outcome) -> tuple[bytes, ...]:
     error_type = cut(outcome.error_type, ERROR_TYPE_BYTES_MAX)
     error_message = cut(outcome.error_message, ERROR_MESSAGE_BYTES_MAX)
     return _word(outcome.kind), long_bytes(outcome.status_code), string_bytes(error_type), string_bytes(error_message)
 
 
-def fact_fields(fact: Fact) -> dict[str, Any]:
+def fact_fields(fact: Happened) -> dict[str, Any]:
     """The fields of *fact* by the names of the schema; of an outcome what a fact keeps of it."""
     match fact:
         case Accepted(at_ms, accepted_at_ms, due_at_ms, depth):
@@ -172,8 +234,26 @@ def fact_fields(fact: Fact) -> dict[str, Any]:
             return {"attempt": attempt, "at_ms": at_ms, "status_code": outcome.status_code}
         case Failed(attempt, at_ms, ending):
             return {"attempt": attempt, "at_ms": at_ms, "ending": ending}
+        case Delivered(at_ms, address, is_event):
+            return {"at_ms": at_ms, "address": address, "content": _content(is_event)}
+        case DeliveryFailed(at_ms, address, is_event, error_type, error_message):
+            return {
+                "at_ms": at_ms,
+                "address": address,
+                "content": _content(is_event),
+                "error_type": cut(error_type, ERROR_TYPE_BYTES_MAX),
+                "error_message": cut(error_message, ERROR_MESSAGE_BYTES_MAX),
+            }
         case _:
             assert_never(fact)
+
+
+def _delivered(fact: DeliveryFact) -> str:
+    return "delivered" if isinstance(fact, Delivered) else "failed"
+
+
+def _content(is_event: bool) -> str:
+    return "event" if is_event else "record"
 
 
 def _fact(kind: str, fields: Mapping[str, Any]) -> Fact:

@@ -186,7 +186,8 @@ class _Watch:
     async def _read_facts(self, record: Record) -> None:
         request_id = (record.key or b"").decode(errors="replace")
         if record.topic == self._facts and request_id in self._ids and record.value is not None:
-            self._latest[request_id] = read_facts((await self._decoder.decode(record.value))[1]).facts[-1]
+            for fact in read_facts((await self._decoder.decode(record.value))[1]).facts:
+                self._latest[request_id] = fact
 
     def tell_what_waits(self) -> None:
         """Say what is known of those that have not ended, and give up those that will not."""

@@ -88,7 +88,7 @@ def condition(schema: str, datum: Mapping[str, Any]) -> str:
         case "DeadLetter":
             return str(datum["reason"])
         case "Facts":
-            return ", ".join(type(fact).__name__ for fact in read_facts(datum).facts)
+            return ", ".join(type(fact).__name__ for fact in read_facts(datum).happened)
         case _:
             return str(_context(datum)["condition"])
 
@@ -137,7 +137,7 @@ def _facts(datum: Mapping[str, Any]) -> dict[str, Any]:
         "function": record.function,
         "provider": record.provider,
         "traceparent": record.traceparent,
-        "facts": [{"fact": type(fact).__name__, **_fields(fact)} for fact in record.facts],
+        "facts": [{"fact": type(fact).__name__, **_fields(fact)} for fact in record.happened],
     }
 
 

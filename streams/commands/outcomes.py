@@ -15,6 +15,7 @@ from streams.codec.facts import read_facts
 from streams.commands.documents import Documents, one_line
 from streams.commands.reading import Decoder, Record
 from streams.core.facts import Failed, Succeeded
+from streams.engine.effects import DELIVERY_FAILED
 from streams.topics import Topics
 
 GRACE_S = 1.0
@@ -64,7 +65,9 @@ class Outcomes:
 
     def _remember(self, expected: str, now: float, schema: str, datum: Mapping[str, Any]) -> None:
         """An end that a record should tell of in a moment. A dead letter says more than facts do."""
-        last = read_facts(datum).facts[-1] if schema == "Facts" else None
+        if schema == "DeadLetter" and datum["reason"] == DELIVERY_FAILED:
+            return  # it has ended, in one way or another
+        last = next(reversed(read_facts(datum).facts), None) if schema == "Facts" else None
         if schema == "DeadLetter" or (isinstance(last, Succeeded | Failed) and expected not in self._without_record):
             line = self._line(schema, datum)
             self._without_record[expected] = (now + GRACE_S, line, isinstance(last, Succeeded))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, assert_never
@@ -15,7 +15,17 @@ from streams.commands.documents import Documents, concerns, may_concern, pretty,
 from streams.commands.reading import Decoder, Reader, Record, partitions_of
 from streams.console.payloads import Payloads
 from streams.console.store import InvocationStatus, ReadModel, RecordPlace
-from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, RetryScheduled, Succeeded
+from streams.core.facts import (
+    Accepted,
+    AttemptFailed,
+    AttemptStarted,
+    Delivered,
+    DeliveryFailed,
+    Failed,
+    Happened,
+    RetryScheduled,
+    Succeeded,
+)
 from streams.errors import ReadModelError, StreamsError
 from streams.settings import Settings
 
@@ -92,9 +102,11 @@ def _known(settings: Settings, request_id: str) -> _Known | None:
     return _Known(store.where, facts, records, positions, last) if facts else None
 
 
-def _facts_of(status: InvocationStatus, facts: list[Fact]) -> FactsRecord:
+def _facts_of(status: InvocationStatus, happened: Sequence[Happened]) -> FactsRecord:
+    facts = tuple(fact for fact in happened if not isinstance(fact, Delivered | DeliveryFailed))
+    deliveries = tuple(fact for fact in happened if isinstance(fact, Delivered | DeliveryFailed))
     offset, traceparent = status.offset, status.traceparent
-    return FactsRecord(status.request_id, status.resource, status.provider, traceparent, offset, tuple(facts))
+    return FactsRecord(status.request_id, status.resource, status.provider, traceparent, offset, facts, deliveries)
 
 
 async def _find(settings: Settings, wanted: str, known: _Known | None) -> list[Found]:
@@ -137,7 +149,7 @@ async def _read(decoder: Decoder, record: Record, wanted: str) -> Found | None:
 
 def _life(request_id: str, records: list[FactsRecord]) -> Iterable[str]:
     """State and timeline."""
-    facts = [fact for record in records for fact in record.facts]
+    facts = [fact for record in records for fact in record.happened]
     yield f"{click.style(request_id, bold=True)}  {records[-1].function}"
     yield f"{_state(facts)}\n"
     begin_ms = facts[0].accepted_at_ms if isinstance(facts[0], Accepted) else facts[0].at_ms
@@ -145,9 +157,12 @@ def _life(request_id: str, records: list[FactsRecord]) -> Iterable[str]:
         yield f"{time_text(fact.at_ms)}  {_after(fact.at_ms - begin_ms):>10}  {_told(fact, begin_ms)}"
 
 
-def _state(facts: list[Fact]) -> str:
+def _state(facts: Sequence[Happened]) -> str:
     """Where the request stands, in a sentence."""
-    last, failures = facts[-1], [fact for fact in facts if isinstance(fact, AttemptFailed)]
+    life = [fact for fact in facts if not isinstance(fact, Delivered | DeliveryFailed)]
+    if not life:
+        return "ended; older facts are not kept any more"
+    last, failures = life[-1], [fact for fact in facts if isinstance(fact, AttemptFailed)]
     throttled = sum(fact.outcome.kind in ("throttled", "system_error") for fact in failures)
     so_far = f"{len(failures) - throttled} failed and {throttled} throttled attempts"
     match last:
@@ -163,7 +178,7 @@ def _state(facts: list[Fact]) -> str:
             assert_never(last)
 
 
-def _told(fact: Fact, begin_ms: int) -> str:
+def _told(fact: Happened, begin_ms: int) -> str:
     """*fact* in words."""
     match fact:
         case Accepted():
@@ -181,6 +196,11 @@ def _told(fact: Fact, begin_ms: int) -> str:
             return f"succeeded with status {fact.outcome.status_code}"
         case Failed():
             return f"failed: {fact.ending}"
+        case Delivered():
+            return f"{'event' if fact.is_event else 'record'} delivered to {fact.address}"
+        case DeliveryFailed():
+            error = ": ".join(text for text in (fact.error_type, fact.error_message) if text)
+            return f"{'event' if fact.is_event else 'record'} not delivered to {fact.address}: {error}"
         case _:
             assert_never(fact)
 

@@ -15,7 +15,16 @@ from functools import lru_cache
 from typing import Literal, TypeAlias, assert_never
 
 from streams.codec.facts import FactsRecord
-from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Failed, RetryScheduled, Succeeded
+from streams.core.facts import (
+    Accepted,
+    AttemptFailed,
+    AttemptStarted,
+    Delivered,
+    DeliveryFailed,
+    Failed,
+    RetryScheduled,
+    Succeeded,
+)
 from streams.core.model import Ending, OutcomeKind
 from streams.providers import PROVIDERS
 
@@ -74,6 +83,9 @@ class InvocationStatus:
     error_type: str
     """Of that attempt; empty when it returned."""
     error_message: str
+    destination: Literal["delivered", "failed"] | None = None
+    """What became of its record at the service that its function's configuration names; None: nothing yet, or the
+    destination is none outside Kafka."""
 
     @property
     def order_ms(self) -> int:
@@ -147,7 +159,7 @@ def advance(before: InvocationStatus | None, located: Located) -> InvocationStat
     beginning is not known, because the log does not reach back so far.
     """
     partition, offset, record = located.partition, located.offset, located.record
-    if not record.facts or (before is not None and offset <= before.last_offset):
+    if not record.happened or (before is not None and offset <= before.last_offset):
         return before
     if before is None or begins(record):
         before = _new(partition, offset, record)
@@ -156,7 +168,8 @@ def advance(before: InvocationStatus | None, located: Located) -> InvocationStat
     ended_at_ms = before.ended_at_ms
     kind, status_code = before.outcome_kind, before.status_code
     error_type, error_message = before.error_type, before.error_message
-    for fact in record.facts:
+    destination = before.destination
+    for fact in record.happened:
         match fact:
             case Accepted():
                 accepted_at_ms, due_at_ms, depth = fact.accepted_at_ms, fact.due_at_ms, fact.depth
@@ -180,6 +193,10 @@ def advance(before: InvocationStatus | None, located: Located) -> InvocationStat
                 kind, status_code, error_type, error_message = "returned", fact.outcome.status_code, "", ""
             case Failed():
                 status, ending, attempts, due_at_ms, ended_at_ms = "failed", fact.ending, fact.attempt, None, fact.at_ms
+            case Delivered():
+                destination = destination if fact.is_event else "delivered"
+            case DeliveryFailed():
+                destination = destination if fact.is_event else "failed"
             case _:
                 assert_never(fact)
     return InvocationStatus(
@@ -201,11 +218,12 @@ def advance(before: InvocationStatus | None, located: Located) -> InvocationStat
         due_at_ms,
         started_at_ms,
         ended_at_ms,
-        record.facts[-1].at_ms,
+        record.happened[-1].at_ms,
         kind,
         status_code,
         error_type,
         error_message,
+        destination,
     )
 
 
@@ -213,7 +231,7 @@ def _new(partition: int, offset: int, record: FactsRecord) -> InvocationStatus:
     """A row without any facts yet."""
     function, qualifier = _names(record.provider, record.function)
     traceparent = None if record.traceparent is None else _clean(record.traceparent)
-    at_ms = record.facts[0].at_ms
+    at_ms = record.happened[0].at_ms
     return InvocationStatus(
         partition,
         offset,

@@ -62,7 +62,7 @@ from sqlalchemy.exc import (
 from streams.codec.avro import Codec, load_schemas
 from streams.codec.facts import facts_encoder, read_facts
 from streams.console.projection import InvocationStatus, Key, Located, Status, earlier, project
-from streams.core.facts import Fact
+from streams.core.facts import Happened
 from streams.core.model import Ending
 from streams.errors import ConfigurationError, ReadModelError
 
@@ -77,7 +77,7 @@ __all__ = [
     "Status",
 ]
 
-LAYOUT = 1
+LAYOUT = 2
 """Version of the tables below. Raise it with any change to them: an older read model is then to be rebuilt."""
 LIMIT_MAX = 1000
 """Longest page of `ReadModel.list`."""
@@ -134,6 +134,7 @@ _INVOCATIONS = Table(
     Column("status_code", Integer),
     Column("error_type", Text, nullable=False),
     Column("error_message", Text, nullable=False),
+    Column("destination", _WORD),
     # Only for the database.
     Column("order_ms", BigInteger, nullable=False),
     Index("invocations_by_request", "request_id"),
@@ -336,13 +337,13 @@ class ReadModel:
                     known[status.request_id] = status
         return known
 
-    def events(self, status: InvocationStatus) -> list[Fact]:
+    def events(self, status: InvocationStatus) -> list[Happened]:
         """All that happened to the invocation, in order. Outcomes are without payload."""
         row = _EVENTS.c
         wanted = select(row.facts).where(row.partition == status.partition, row.first_offset == status.first_offset)
         with self._reading() as connection:
             found = connection.execute(wanted.order_by(row.offset)).scalars().all()
-        return [fact for facts in found for fact in read_facts(self._codec.decode(facts)[1]).facts]
+        return [fact for facts in found for fact in read_facts(self._codec.decode(facts)[1]).happened]
 
     def records(self, statuses: Sequence[InvocationStatus]) -> list[RecordPlace | None]:
         """Where the record of each is; None when it has none (see `records` in streams.toml) or it was not read yet."""
@@ -452,7 +453,7 @@ class ReadModel:
                     event.located.partition,
                     event.first_offset,
                     event.located.offset,
-                    self._encode("", "", "", None, None, event.located.record.facts),
+                    self._encode("", "", "", None, None, event.located.record.facts, event.located.record.deliveries),
                 )
                 for event in events
             ]

@@ -62,4 +62,30 @@ class Failed:
     ending: Ending
 
 
+@value
+class Delivered:
+    """After the end: a service outside Kafka has the record, or the event (*is_event*)."""
+
+    at_ms: int
+    address: str
+    is_event: bool
+
+
+@value
+class DeliveryFailed:
+    """After the end: a service will not get the record, or the event; there is a dead letter."""
+
+    at_ms: int
+    address: str
+    is_event: bool
+    error_type: str
+    error_message: str
+
+
 Fact: TypeAlias = Accepted | AttemptStarted | AttemptFailed | RetryScheduled | Succeeded | Failed
+"""Of an invocation's life: what `decide` decides."""
+
+DeliveryFact: TypeAlias = Delivered | DeliveryFailed
+"""Of what it left behind."""
+
+Happened: TypeAlias = Fact | DeliveryFact

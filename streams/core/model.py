@@ -215,16 +215,18 @@ class Delivery:
     """Of the event's dead letter, with *error_message*."""
     error_message: str = ""
     traceparent: str | None = None
+    failures: int = 0
+    """Tries so far."""
     waits: int = 0
-    """How often it has been put off: after a failure, or because too many others were to go to the same place."""
+    """How often too many others were to go to the same place."""
     tried_at_ms: int = 0
     """When it was tried first; 0: not yet."""
     due_at_ms: int = 0
     """When to try next."""
 
     @property
-    def route(self) -> DestinationSetting:
-        """The setting that sends it."""
+    def setting(self) -> DestinationSetting:
+        """What sends it."""
         if self.is_event:
             return "dead_letter"
         return "on_success" if self.succeeded else "on_failure"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 import aiohttp
+from yarl import URL
 
 from streams.core.model import Refusal
 
@@ -48,8 +49,6 @@ class Http:
                 connector=aiohttp.TCPConnector(limit_per_host=CONNECTIONS),
                 auto_decompress=False,
             )
-        from yarl import URL
-
         try:
             async with self._session.request(
                 method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False

@@ -22,6 +22,7 @@ from aiokafka import TopicPartition
 from streams.codec.delivery import read_delivery
 from streams.codec.errors import InputRejected
 from streams.core.model import Delivery, Refusal, Service
+from streams.core.policy import DeliveryPolicy
 from streams.engine.effects import Effects
 from streams.engine.partition import Batch, Partition, SourceRecord
 from streams.providers.base import Provider
@@ -72,6 +73,16 @@ class _Place:
         self.lined_up_bytes -= size
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Item:
+    """A delivery and the record it came in."""
+
+    partition: Partition
+    source: TopicPartition
+    record: SourceRecord
+    delivery: Delivery
+
+
 class Deliveries:
     """The deliveries of one worker."""
 
@@ -89,53 +100,34 @@ class Deliveries:
     def take(self, partition: Partition, source: TopicPartition, record: SourceRecord, now_ms: int) -> None:
         """Try *record*, unless it is to wait."""
         try:
-            delivery = read_delivery(record)
+            item = _Item(partition, source, record, read_delivery(record))
         except InputRejected as rejected:
             self._effects.reject(partition, record, rejected.reason, rejected.message)
             partition.finish(source, record.offset)
             return
+        delivery = item.delivery
         provider = self._providers().providers.get(delivery.provider)
-        service = provider.parse_service(delivery.address, delivery.route) if provider is not None else None
+        service = provider.parse_service(delivery.address, delivery.setting) if provider is not None else None
         if provider is None or service is None:
-            refusal = Refusal(f"This version does not deliver to {delivery.address}.", may_pass=False)
-            self._end(partition, source, record, delivery, refusal)
+            self._end(item, Refusal(f"This version does not deliver to {delivery.address}.", may_pass=False))
         elif delivery.due_at_ms > now_ms:
-            self._put_off(partition, source, record, delivery)
+            self._put_off(item, delivery)
         else:
-            self._line_up(partition, source, record, delivery, service, provider, now_ms)
+            self._line_up(item, service, provider.delivery_policy(), now_ms)
 
-    def _line_up(
-        self,
-        partition: Partition,
-        source: TopicPartition,
-        record: SourceRecord,
-        delivery: Delivery,
-        service: Service,
-        provider: Provider,
-        now_ms: int,
-    ) -> None:
-        place = self._places[delivery.address]
-        size = len(delivery.body)
-        if not place.has_room(size):
-            policy, scale = provider.delivery_policy(), self._providers().time_scale
-            due_at_ms = policy.busy_until_ms(delivery.waits, now_ms, scale)
-            later = replace(delivery, waits=delivery.waits + 1, due_at_ms=due_at_ms)
-            self._put_off(partition, source, record, later)
-            return
-        place.enter(size)
-        task = partition.spawn(self._try(place, partition, source, record, delivery, service, provider))
-        task.add_done_callback(lambda _: place.leave(size))
+    def _line_up(self, item: _Item, service: Service, policy: DeliveryPolicy, now_ms: int) -> None:
+        delivery = item.delivery
+        place, size = self._places[delivery.address], len(delivery.body)
+        if place.has_room(size):
+            place.enter(size)
+            task = item.partition.spawn(self._try(item, service, policy, place))
+            task.add_done_callback(lambda _: place.leave(size))
+        else:
+            due_at_ms = policy.busy_until_ms(delivery.waits, now_ms, self._providers().time_scale)
+            self._put_off(item, replace(delivery, waits=delivery.waits + 1, due_at_ms=due_at_ms))
 
-    async def _try(
-        self,
-        place: _Place,
-        partition: Partition,
-        source: TopicPartition,
-        record: SourceRecord,
-        delivery: Delivery,
-        service: Service,
-        provider: Provider,
-    ) -> None:
+    async def _try(self, item: _Item, service: Service, policy: DeliveryPolicy, place: _Place) -> None:
+        partition, delivery = item.partition, item.delivery
         async with place.slots:
             if partition.owner.has_drained:
                 return  # the next owner tries it
@@ -144,36 +136,26 @@ class Deliveries:
             place.is_failing = refusal is not None and refusal.may_pass
         if partition.closed:
             return  # another worker owns the partition now, and tries it again
-        policy, now_ms = provider.delivery_policy(), partition.owner.now_ms()
         due_at_ms = None
         if refusal is not None and refusal.may_pass:
-            due_at_ms = policy.next_at_ms(delivery.waits, tried_at_ms, now_ms, self._providers().time_scale)
+            now_ms, scale = partition.owner.now_ms(), self._providers().time_scale
+            due_at_ms = policy.next_at_ms(delivery.failures, tried_at_ms, now_ms, scale)
         if due_at_ms is None:
-            self._end(partition, source, record, delivery, refusal)
-            return
-        self._effects.counters[service.kind]["delivery_put_off"] += 1
-        later = replace(delivery, waits=delivery.waits + 1, tried_at_ms=tried_at_ms, due_at_ms=due_at_ms)
-        self._put_off(partition, source, record, later)
+            self._end(item, refusal)
+        else:
+            self._effects.counters[delivery.provider]["delivery_put_off"] += 1
+            failures = delivery.failures + 1
+            self._put_off(item, replace(delivery, failures=failures, tried_at_ms=tried_at_ms, due_at_ms=due_at_ms))
 
-    def _put_off(self, partition: Partition, source: TopicPartition, record: SourceRecord, delivery: Delivery) -> None:
+    def _put_off(self, item: _Item, later: Delivery) -> None:
         """It waits on a retry topic until it is due."""
-        self._effects.deliver_later(partition, record.key, delivery, self._providers().time_scale)
-        partition.finish(source, record.offset)
+        self._effects.deliver_later(item.partition, item.record.key, later, self._providers().time_scale)
+        item.partition.finish(item.source, item.record.offset)
 
-    def _end(
-        self,
-        partition: Partition,
-        source: TopicPartition,
-        record: SourceRecord,
-        delivery: Delivery,
-        refusal: Refusal | None,
-    ) -> None:
+    def _end(self, item: _Item, refusal: Refusal | None) -> None:
         """The service has it, or never will."""
         if refusal is None:
-            self._effects.counters[delivery.provider]["delivered"] += 1
+            self._effects.delivered(item.partition, item.delivery)
         else:
-            tried_ms = partition.owner.now_ms() - delivery.tried_at_ms if delivery.tried_at_ms else 0
-            within = f" within {tried_ms // 1000} s" if tried_ms >= 1000 else ""
-            fault = f"Not delivered to {delivery.address}{within}: {refusal.message}"
-            self._effects.undelivered(partition, record, delivery, fault, refusal.code, refusal.status_code)
-        partition.finish(source, record.offset)
+            self._effects.undelivered(item.partition, item.record, item.delivery, refusal)
+        item.partition.finish(item.source, item.record.offset)

@@ -21,7 +21,18 @@ from streams.codec.envelope import InputRecord, Invocation, coordinates_id, requ
 from streams.codec.facts import EncodeFacts, facts_encoder
 from streams.codec.retry import Origin, retry_headers
 from streams.codec.state import pack
-from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, RetryScheduled, Succeeded
+from streams.core.facts import (
+    Accepted,
+    AttemptFailed,
+    AttemptStarted,
+    Delivered,
+    DeliveryFact,
+    DeliveryFailed,
+    Fact,
+    Failed,
+    RetryScheduled,
+    Succeeded,
+)
 from streams.core.lifecycle import State
 from streams.core.model import (
     Delivery,
@@ -30,6 +41,7 @@ from streams.core.model import (
     Function,
     FunctionDestination,
     KafkaDestination,
+    Refusal,
     ServiceDestination,
 )
 from streams.core.tiers import wake_at_ms
@@ -237,27 +249,36 @@ class Effects:
         tier, wake_ms = wake_at_ms(partition.owner.now_ms(), delivery.due_at_ms, time_scale)
         partition.emit(self.topics.name(tier.topic), key, delivery.body, delivery_headers(delivery, wake_ms))
 
-    def undelivered(
-        self,
-        partition: Partition,
-        record: InputRecord,
-        delivery: Delivery,
-        fault: str,
-        error_type: str,
-        error_code: int | None,
-    ) -> None:
+    def delivered(self, partition: Partition, delivery: Delivery) -> None:
+        """A service has it."""
+        self.counters[delivery.provider]["delivered"] += 1
+        self._delivery_fact(
+            partition, delivery, Delivered(partition.owner.now_ms(), delivery.address, delivery.is_event)
+        )
+
+    def _delivery_fact(self, partition: Partition, delivery: Delivery, fact: DeliveryFact) -> None:
+        value = self._encode_facts(
+            delivery.request_id, delivery.resource, delivery.provider, delivery.traceparent, None, (), (fact,)
+        )
+        partition.emit(self.topics.facts, delivery.request_id.encode(), value)
+
+    def undelivered(self, partition: Partition, record: InputRecord, delivery: Delivery, refusal: Refusal) -> None:
         """A dead letter for *delivery*, which *record* is: what should have been delivered, and why it was not."""
+        now_ms = partition.owner.now_ms()
+        failed = DeliveryFailed(now_ms, delivery.address, delivery.is_event, refusal.code, refusal.message)
+        self._delivery_fact(partition, delivery, failed)
+        tries = f" after {delivery.failures + 1} tries" if delivery.failures else ""
         self.counters[delivery.provider]["delivery_failed"] += 1
         value, headers = dead_letter(
             self.codec,
             self.topics.dlq,
             record,
             DELIVERY_FAILED,
-            partition.owner.now_ms(),
+            now_ms,
             request_id=delivery.request_id,
-            error_code=error_code,
-            error_type=error_type,
-            error_message=fault,
+            error_code=refusal.status_code,
+            error_type=refusal.code,
+            error_message=f"Not delivered to {delivery.address}{tries}: {refusal.message}",
             provider=delivery.provider,
             function=delivery.resource,
             attempts=delivery.attempts,

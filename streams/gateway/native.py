@@ -302,6 +302,7 @@ def _shown(status: InvocationStatus) -> dict[str, Any]:
         "started_at": _time(status.started_at_ms),
         "ended_at": _time(status.ended_at_ms),
         "error": error,
+        "destination": status.destination,
     }
 
 

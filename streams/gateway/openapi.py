@@ -72,6 +72,7 @@ _SCHEMAS: Mapping[str, Any] = {
                 "type": ["object", "null"],
                 "properties": {"kind": _TEXT, "type": _TEXT, "message": _TEXT},
             },
+            "destination": {"type": ["string", "null"], "enum": ["delivered", "failed", None]},
             "events": {"type": "array", "items": {"type": "object", "required": ["fact"]}},
         },
     },

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from streams.codec.errors import AvroError
 from streams.console.payloads import Payloads
 from streams.console.store import InvocationStatus, Page, Query, ReadModel
-from streams.core.facts import Fact
+from streams.core.facts import Happened
 from streams.core.model import Function
 
 SEEN_WITHIN_S = 1.0
@@ -160,7 +160,7 @@ class Statuses:
         record = found[1] if found is not None else {}
         return event, record.get("responsePayload", record.get("response_payload"))
 
-    async def events(self, status: InvocationStatus) -> Sequence[Fact]:
+    async def events(self, status: InvocationStatus) -> Sequence[Happened]:
         """All that happened to it, in order."""
         return await asyncio.to_thread(self._model.events, status)
 

@@ -61,12 +61,14 @@ class Provider(Protocol):
     """Largest event of an asynchronous invocation."""
     retries: ClassVar[Bounds]
     """Retries after the first attempt."""
-    age_s: ClassVar[Bounds]
-    """Maximum age of an event, seconds."""
     tells_what_runs: ClassVar[bool]
     """Whether its API tells of an invocation that it runs right now."""
     record_schema: ClassVar[str]
     """Name of the Avro schema of its records, a file in `schemas/`."""
+
+    @property
+    def age_s(self) -> Bounds:
+        """Maximum age of an event, seconds."""
 
     @property
     def cancelled_is_sent(self) -> bool:

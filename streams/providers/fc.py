@@ -115,6 +115,8 @@ class FunctionCompute:
     """Of a response. [G] The limit of synchronous invocation [D]."""
     timeout_message: str = "Function time out after {seconds} seconds"
     """Error message of a timeout. [G] after "Function time out after", which is documented."""
+    legacy_age_limit: bool = False
+    """Whether events may become 30 days old, as older pages, Terraform and Serverless Devs have it [D, C]."""
     delivery_delay_ms: int = 500
     """Wait before a destination is tried again; doubles [D]."""
     delivery_budget_s: int = 1_800
@@ -130,14 +132,17 @@ class FunctionCompute:
     """128 KB [D], KB taken as 1024."""
     retries: ClassVar[Bounds] = Bounds(0, 8, 3)
     """maxAsyncRetryAttempts [D]."""
-    age_s: ClassVar[Bounds] = Bounds(1, 604_800, 86_400)
-    """maxAsyncEventAgeInSeconds [D]."""
     tells_what_runs: ClassVar[bool] = True
     record_schema: ClassVar[str] = "FcInvocationRecord"
     throttle_backoff: ClassVar[Backoff] = Backoff(500)
     """0.5 s, then 1, 2, 4, 8 and so on; no cap is stated [D]."""
     throttle_budget_ms: ClassVar[int] = 18_000_000
     """Throttles and system errors are retried for up to 5 hours [D]."""
+
+    @property
+    def age_s(self) -> Bounds:
+        """maxAsyncEventAgeInSeconds [D]."""
+        return Bounds(1, 2_592_000 if self.legacy_age_limit else 604_800, 86_400)
 
     def policy(self, retries: int | None, age_max_s: int | None) -> Policy:
         return Policy(

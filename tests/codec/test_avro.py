@@ -184,8 +184,8 @@ def test_arbitrary_data_raise_nothing_but_avro_errors(data):
 def test_blocks_with_their_size_are_read():
     body = reference_write(SCHEMAS.current["Facts"].text, facts(attempts=2))
     start = body.index(b"\x04\x02\x02")  # two facts, the first of them AttemptStarted number 1
-    items = body[start + 1 : -1]
-    sized = body[:start] + b"\x03" + bytes((len(items) * 2,)) + items + b"\x00"
+    items = body[start + 1 : -2]
+    sized = body[:start] + b"\x03" + bytes((len(items) * 2,)) + items + b"\x00\x00"
 
     assert CODEC.decode(single(sized, SCHEMAS.current["Facts"])) == ("Facts", facts(attempts=2))
 
@@ -199,6 +199,7 @@ def facts(attempts: int) -> dict[str, object]:
         "traceparent": None,
         "offset": None,
         "facts": started,
+        "deliveries": [],
     }
 
 

@@ -65,6 +65,7 @@ times = st.integers(0, 2**63 - 1)
         error_code=st.none() | counts,
         error_message=st.text(st.characters(codec="utf-8"), max_size=200),
         traceparent=st.none() | st.just("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        failures=counts,
         waits=counts,
         tried_at_ms=times,
         due_at_ms=times,

@@ -151,7 +151,7 @@ def test_every_encoding_says_the_same(record, differences):
         (Record(b"\x00"), "begins like Avro and is not. The data are truncated"),
         (Record(b"\x00\x00\x00\x00\x01"), "none is configured"),
         (Record(b"\xc3\x01" + b"x" * 20), "fingerprint"),
-        (Record(CODEC.prefix("Facts") + b"\x02r\x02f\x02p\x00\x00\x00"), "is an Avro Facts; write an Invocation"),
+        (Record(CODEC.prefix("Facts") + b"\x02r\x02f\x02p\x00\x00\x00\x00"), "is an Avro Facts; write an Invocation"),
         (Record(b""), "no header function, and the value is not a JSON envelope"),
         (Record(b"SECRET"), "not a JSON envelope"),
         (Record(b"\xff\xfe"), "not a JSON envelope"),

@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.codec.facts import FactsRecord, facts_datum, facts_encoder, read_facts
-from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Failed, RetryScheduled, Succeeded
+from streams.core.facts import (
+    Accepted,
+    AttemptFailed,
+    AttemptStarted,
+    Delivered,
+    DeliveryFailed,
+    Failed,
+    RetryScheduled,
+    Succeeded,
+)
 from streams.core.model import Ending, Outcome, OutcomeKind
 
 from .samples import CODEC, INTS, LONGS, NOW, SCHEMAS, TEXTS, fastavro_write, plain, reference_read
@@ -28,32 +37,39 @@ FACT = st.one_of(
     SUCCEEDED,
     st.builds(Failed, INTS, LONGS, st.sampled_from(get_args(Ending))),
 )
+DELIVERIES = st.lists(
+    st.builds(Delivered, LONGS, TEXTS, st.booleans())
+    | st.builds(DeliveryFailed, LONGS, TEXTS, st.booleans(), TEXTS, TEXTS),
+    max_size=3,
+)
 FACTS = st.lists(FACT, max_size=5) | st.tuples(ACCEPTED, STARTED, SUCCEEDED)
 """The last ones are encoded in a way of their own."""
 
 
-@given(TEXTS, TEXTS, TEXTS, st.none() | TEXTS, st.none() | LONGS, FACTS)
+@given(TEXTS, TEXTS, TEXTS, st.none() | TEXTS, st.none() | LONGS, FACTS, DELIVERIES)
 @settings(max_examples=60, deadline=None)
 def test_bytes_are_those_of_fastavro_and_read_by_the_reference_library(
-    request_id, function, provider, trace, offset, facts
+    request_id, function, provider, trace, offset, facts, deliveries
 ):
-    data = ENCODE(request_id, function, provider, trace, offset, facts)
-    datum = facts_datum(request_id, function, provider, trace, offset, facts)
+    data = ENCODE(request_id, function, provider, trace, offset, facts, deliveries)
+    datum = facts_datum(request_id, function, provider, trace, offset, facts, deliveries)
 
     assert data == CODEC.encode("Facts", datum)
     assert data[10:] == fastavro_write("Facts", datum)
     assert reference_read(SCHEMAS.current["Facts"].text, data[10:]) == plain(datum)
 
 
-@given(FACTS)
+@given(FACTS, DELIVERIES)
 @settings(max_examples=50, deadline=None)
-def test_facts_come_back_without_what_is_not_kept(facts):
+def test_facts_come_back_without_what_is_not_kept(facts, deliveries):
     kept = tuple(without_payload(fact) for fact in facts)
 
-    name, datum = CODEC.decode(ENCODE("r", "arn", "aws", None, 7, facts))
+    name, datum = CODEC.decode(ENCODE("r", "arn", "aws", None, 7, facts, deliveries))
 
     assert name == "Facts"
-    assert read_facts(datum) == FactsRecord("r", "arn", "aws", None, 7, kept)
+    read = read_facts(datum)
+    assert read == FactsRecord("r", "arn", "aws", None, 7, kept, tuple(deliveries))
+    assert read.happened == (*kept, *deliveries)
 
 
 def without_payload(fact):

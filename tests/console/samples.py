@@ -2,7 +2,16 @@
 
 from streams.codec.facts import FactsRecord
 from streams.console.projection import Located
-from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, RetryScheduled, Succeeded
+from streams.core.facts import (
+    Accepted,
+    AttemptFailed,
+    AttemptStarted,
+    DeliveryFact,
+    Fact,
+    Failed,
+    RetryScheduled,
+    Succeeded,
+)
 from streams.core.model import Outcome
 
 NOW = 1_767_225_600_000
@@ -17,6 +26,11 @@ def at(
     accepted = bool(facts) and isinstance(facts[0], Accepted)
     source = offset + 1000 if accepted else None
     return Located(partition, offset, FactsRecord(request_id, resource, provider, None, source, facts))
+
+
+def delivery(offset: int, request_id: str, *deliveries: DeliveryFact, partition: int = 0) -> Located:
+    """What became of what a request left, at *offset* of `facts`."""
+    return Located(partition, offset, FactsRecord(request_id, ARN, "aws", None, None, (), deliveries))
 
 
 def accepted(at_ms: int = NOW, due_at_ms: int | None = None) -> Accepted:

@@ -7,10 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.console.projection import InvocationStatus, Located, advance, earlier, project
-from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, RetryScheduled, Succeeded
+from streams.core.facts import (
+    Accepted,
+    AttemptFailed,
+    AttemptStarted,
+    Delivered,
+    DeliveryFailed,
+    Fact,
+    Failed,
+    RetryScheduled,
+    Succeeded,
+)
 from streams.core.model import Outcome
 
-from .samples import ARN, NOW, RAISED, accepted, at, exhausted, failed_once, succeeded
+from .samples import ARN, NOW, RAISED, accepted, at, delivery, exhausted, failed_once, succeeded
 
 
 def after(*batch: Located) -> InvocationStatus:
@@ -45,6 +55,32 @@ def test_a_success_in_one_transaction_is_a_whole_row():
         error_type="",
         error_message="",
     )
+
+
+DELIVERED = Delivered(NOW + 20, "arn:q", is_event=False)
+UNDELIVERED = DeliveryFailed(NOW + 30, "arn:q", False, "NonExistentQueue", "no")
+
+
+def test_what_became_of_its_record_is_known_after_its_end():
+    assert after(at(0, "a", *succeeded())).destination is None
+    row = after(at(0, "a", *succeeded()), delivery(1, "a", DELIVERED))
+    assert (row.destination, row.status, row.last_offset, row.changed_at_ms) == ("delivered", "succeeded", 1, NOW + 20)
+    assert after(at(0, "a", *succeeded()), delivery(1, "a", UNDELIVERED)).destination == "failed"
+
+
+def test_a_dead_letter_queue_is_no_destination():
+    events = (replace(DELIVERED, is_event=True), replace(UNDELIVERED, is_event=True))
+
+    assert after(at(0, "a", *succeeded()), delivery(1, "a", *events)).destination is None
+    assert after(at(0, "a", *succeeded()), delivery(1, "a", DELIVERED), delivery(2, "a", events[1])).destination == (
+        "delivered"
+    )
+
+
+def test_a_delivery_of_which_nothing_else_is_kept_is_a_row_all_the_same():
+    row = after(delivery(9, "a", DELIVERED))
+
+    assert (row.first_offset, row.destination, row.accepted_at_ms) == (9, "delivered", NOW + 20)
 
 
 THROTTLED = AttemptFailed(1, NOW, Outcome("throttled", 429))

@@ -10,10 +10,10 @@ from sqlalchemy import create_engine, text
 
 from streams.console.projection import Located
 from streams.console.store import FoundRecord, InvalidToken, Move, Overtaken, Query, ReadModel, RecordPlace
-from streams.core.facts import AttemptStarted, RetryScheduled
+from streams.core.facts import AttemptStarted, Delivered, DeliveryFailed, RetryScheduled
 from streams.errors import ConfigurationError, ReadModelError
 
-from .samples import NOW, RAISED, accepted, at, exhausted, failed_once, succeeded
+from .samples import NOW, RAISED, accepted, at, delivery, exhausted, failed_once, succeeded
 
 FC = {"provider": "fc", "resource": "acs:fc:cn-hangzhou:123:functions/crawl"}
 
@@ -77,6 +77,17 @@ def test_all_that_happened_is_kept_in_order(store: ReadModel):
 
     [status] = store.find("a")
     assert store.events(status) == [*failed_once(), *exhausted()]
+
+
+def test_what_became_of_its_record_is_kept_as_well(store: ReadModel):
+    failed = DeliveryFailed(NOW + 10, "arn:q", False, "NonExistentQueue", "no")
+    delivered = Delivered(NOW + 20, "arn:dead", is_event=True)
+    write(store, at(0, "a", *succeeded()))
+    write(store, delivery(1, "a", failed, delivered))
+
+    [status] = store.find("a")
+    assert status.destination == "failed"
+    assert store.events(status) == [*succeeded(), failed, delivered]
 
 
 def test_text_of_any_kind_comes_back(store: ReadModel):

@@ -61,7 +61,7 @@ async def destinations(server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> As
 
 
 def service(delivery: Delivery) -> Service:
-    found = Aws().parse_service(delivery.address, delivery.route)
+    found = Aws().parse_service(delivery.address, delivery.setting)
     assert found is not None
     return found
 

@@ -49,7 +49,7 @@ async def stub() -> AsyncIterator[Stub]:
 async def send(stub: Stub, delivery: Delivery, keys: dict[str, str] = KEYS) -> Refusal | None:
     url = stub.url
     provider = FunctionGraph(project_id="p1", smn_endpoint=url, obs_endpoint=url, dis_endpoint=url)
-    service = provider.parse_service(delivery.address, delivery.route)
+    service = provider.parse_service(delivery.address, delivery.setting)
     assert service is not None
     destinations = Destinations(keys)
     try:

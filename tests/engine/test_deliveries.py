@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from streams.codec.delivery import delivery_headers, read_delivery
+from streams.codec.facts import read_facts
+from streams.core.facts import Delivered, DeliveryFact, DeliveryFailed
 from streams.core.model import Delivery, Outcome, Refusal, Service, ServiceDestination
 from streams.engine.deliveries import AT_ONCE, LINED_UP_BYTES_MAX, LINED_UP_MAX
 from streams.invokers import Call
@@ -89,6 +91,10 @@ def put_off(bench: Bench) -> list[Delivery]:
     return found
 
 
+def delivery_facts(bench: Bench) -> list[DeliveryFact]:
+    return [fact for datum in bench.records(TOPICS.facts) for fact in read_facts(datum).deliveries]
+
+
 def offsets(bench: Bench) -> Sequence[int]:
     return list(bench.partition.in_flight[bench.partition.sources[2]])
 
@@ -107,6 +113,7 @@ async def test_a_success_goes_to_its_service_with_the_record_as_body():
     assert offsets(bench) == []
     assert put_off(bench) == bench.records(TOPICS.dlq) == []
     assert bench.processor.effects.counters["aws"]["delivered"] == 1
+    assert delivery_facts(bench) == [Delivered(START_MS, QUEUE, is_event=False)]
 
 
 async def test_a_failure_goes_to_both_its_destination_and_its_dead_letter_queue():
@@ -139,7 +146,7 @@ async def test_what_is_not_taken_now_is_tried_again_later_and_later():
     waits = []
     for tier in ("retry.500ms", "retry.1s", "retry.2s"):
         [waiting] = put_off(bench)
-        waits.append((waiting.waits, waiting.tried_at_ms, waiting.due_at_ms - bench.owner.time_ms))
+        waits.append((waiting.failures, waiting.tried_at_ms, waiting.due_at_ms - bench.owner.time_ms))
         bench.owner.time_ms = waiting.due_at_ms
         bench.wake(tier)
         await bench.settled()
@@ -167,12 +174,14 @@ async def test_what_is_not_taken_in_time_is_a_dead_letter_that_can_be_delivered(
         "InternalFailure",
         503,
     )
-    assert letter["error_message"] == f"Not delivered to {QUEUE} within 1023 s: Not now."
+    assert letter["error_message"] == f"Not delivered to {QUEUE} after 12 tries: Not now."
     assert letter["value"] == sink.got[0].body
     headers = {header["name"]: header["value"] for header in letter["headers"]}
     assert headers["destination"] == QUEUE.encode()
     assert (letter["attempts"], letter["executions"], letter["accepted_at_ms"]) == (1, 1, START_MS)
     assert bench.processor.effects.counters["aws"]["delivery_failed"] == 1
+    failed = DeliveryFailed(bench.owner.time_ms, QUEUE, False, "InternalFailure", "Not now.")
+    assert delivery_facts(bench) == [failed]
 
 
 async def test_what_is_refused_for_good_is_a_dead_letter_at_once():
@@ -212,7 +221,7 @@ async def test_a_tier_wakes_a_delivery_that_has_to_wait_further():
     bench.wake("retry.500ms")  # before it is due, as after the first tier of several
 
     [waiting] = put_off(bench)
-    assert (waiting.waits, waiting.due_at_ms) == (1, START_MS + 500)
+    assert (waiting.failures, waiting.due_at_ms) == (1, START_MS + 500)
 
 
 async def test_one_place_that_does_not_answer_does_not_keep_another_waiting():
@@ -243,7 +252,7 @@ async def test_waiting_for_room_uses_up_nothing():
     await bench.settled()
     for waits in range(1, 60):
         [waiting] = put_off(bench)
-        assert (waiting.waits, waiting.tried_at_ms) == (waits, 0)
+        assert (waiting.waits, waiting.failures, waiting.tried_at_ms) == (waits, 0, 0)
         bench.owner.time_ms = waiting.due_at_ms
         for tier in TOPICS.tiers:
             bench.wake(tier)

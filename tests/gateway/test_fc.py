@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console.samples import NOW, accepted, at, exhausted, failed_once, succeeded
+from console.samples import NOW, accepted, at, delivery, exhausted, failed_once, succeeded
 from console.test_store import write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streams.console.projection import Located
-from streams.core.facts import AttemptFailed, AttemptStarted, Fact, Failed
+from streams.core.facts import AttemptFailed, AttemptStarted, Delivered, DeliveryFact, DeliveryFailed, Fact, Failed
 from streams.core.model import Ending, Outcome
 from streams.errors import ReadModelError
 from streams.functions.stored import Entry, Key
@@ -534,6 +534,22 @@ async def test_a_task_shows_what_happened_to_it(fc: Fc) -> None:
             },
         ],
     }
+
+
+@pytest.mark.parametrize(
+    ("what", "shown"),
+    [
+        (Delivered(NOW + 9, MNS, is_event=False), "Succeeded"),
+        (DeliveryFailed(NOW + 9, MNS, False, "QueueNotExist", "no"), "Failed"),
+    ],
+)
+async def test_a_task_says_whether_its_destination_has_its_result(fc: Fc, what: DeliveryFact, shown: str) -> None:
+    fc.happened(fact(0, "r", *succeeded()))
+    assert "destinationStatus" not in document(await fc.send("GET", f"{CRAWL}/async-tasks/r"))
+
+    fc.happened(delivery(1, "r", what))
+    task = document(await fc.send("GET", f"{CRAWL}/async-tasks/r"))
+    assert (task["status"], task["destinationStatus"], len(task["events"])) == ("Succeeded", shown, 3)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,16 @@ from streams.cli import main
 from streams.codec.avro import Codec, load_schemas
 from streams.codec.dead_letter import dead_letter
 from streams.codec.facts import facts_datum
-from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, RetryScheduled, Succeeded
+from streams.core.facts import (
+    Accepted,
+    AttemptFailed,
+    AttemptStarted,
+    Delivered,
+    Fact,
+    Failed,
+    RetryScheduled,
+    Succeeded,
+)
 from streams.core.model import Outcome
 from streams.functions.stored import Entry, Key, write_entry, write_key
 from streams.topics import Topics
@@ -119,8 +128,9 @@ def aws(request_id: str, condition: str = "Success", event: bytes = b'{ "n" : 1 
     return CODEC.encode("AwsInvocationRecord", record | response)
 
 
-def facts(request_id: str, *facts: Fact) -> bytes:
-    return CODEC.encode("Facts", facts_datum(request_id, "arn:…:resize:$LATEST", "aws", None, 7, facts))
+def facts(request_id: str, *facts: Fact, delivered: Delivered | None = None) -> bytes:
+    deliveries = () if delivered is None else (delivered,)
+    return CODEC.encode("Facts", facts_datum(request_id, "arn:…:resize:$LATEST", "aws", None, 7, facts, deliveries))
 
 
 # topics
@@ -378,13 +388,16 @@ def test_the_life_of_a_request(made: Streams):
     waiting = made.lines("show", "mine")
     second = (AttemptStarted(2, NOW + 60_010), Succeeded(2, NOW + 60_512, Outcome("returned", 200)))
     made.produce(made.topics.facts, "mine", facts("mine", *second), partition=1)
+    made.produce(
+        made.topics.facts, "mine", facts("mine", delivered=Delivered(NOW + 60_600, "arn:q", False)), partition=1
+    )
     made.produce(made.topics.records[0], "mine", aws("mine"), partition=1)
     made.produce(made.topics.facts, "other", facts("other", Accepted(NOW, NOW, NOW, 1)))
 
     ended = made.lines("show", "mine")
 
     assert waiting[1] == "waiting for attempt 2, due 2026-01-01T00:01:00.009Z, after 1 failed and 0 throttled attempts"
-    assert ended[:9] == [
+    assert ended[:10] == [
         "mine  arn:…:resize:$LATEST",
         "succeeded at attempt 2, after 1 failed and 0 throttled attempts",
         "",
@@ -394,9 +407,10 @@ def test_the_life_of_a_request(made: Streams):
         "2026-01-01T00:00:00.009Z       +9 ms  attempt 2 scheduled for +1 min 0 s",
         "2026-01-01T00:01:00.010Z  +1 min 0 s  attempt 2 started",
         "2026-01-01T00:01:00.512Z  +1 min 0 s  succeeded with status 200",
+        "2026-01-01T00:01:00.600Z  +1 min 0 s  record delivered to arn:q",
     ]
-    assert ended[10] == f"{made.prefix}aws.success, partition 1, offset 0"
-    assert json.loads("".join(ended[11:]))["requestContext"]["requestId"] == "mine"
+    assert ended[11] == f"{made.prefix}aws.success, partition 1, offset 0"
+    assert json.loads("".join(ended[12:]))["requestContext"]["requestId"] == "mine"
 
 
 def test_an_unknown_request(made: Streams):

@@ -80,6 +80,10 @@ def refused(deployment: Deployment, ids: Collection[str]) -> set[str]:
     return {letter.id for letter in letters if letter.header["reason"] == "DestinationDeliveryFailed"}
 
 
+def _deliveries(deployment: Deployment, request_id: str) -> list[dict[str, Any]]:
+    return [fact for seen in deployment.reader.at("facts", request_id) for fact in seen.datum["deliveries"]]
+
+
 def _id(message: dict[str, Any]) -> str:
     attributes = message.get("MessageAttributes")
     if attributes is not None:
@@ -93,6 +97,9 @@ def test_a_success_and_a_failure_are_delivered(deployment: Deployment, server: A
     assert _id(message) == sent.id
     assert b'"requestPayload":{"a":  1},' in message["Body"].encode()
     assert json.loads(message["Body"])["requestContext"]["condition"] == "Success"
+
+    facts = deployment.until(lambda: _deliveries(deployment, sent.id), "its delivery is a fact")
+    assert [(fact["outcome"], fact["address"], fact["content"]) for fact in facts] == [("delivered", DONE, "record")]
 
     failed = deployment.send("served", b' {"failures": 9}\n')
     [message] = arrivals(deployment, server, UNDONE, failed.id)

@@ -369,3 +369,8 @@ def test_a_stack_frame_is_a_list_of_its_parts(frame: str, parts: list[str]) -> N
     outcome = FC.failed(FunctionFailure(cause="raised", error_type="E", message="", trace=(frame,)), "id")
 
     assert json.loads(outcome.payload or b"")["stackTrace"] == [parts]
+
+
+def test_an_event_may_become_a_week_old_or_a_month_where_that_is_still_wanted() -> None:
+    assert (FC.age_s.minimum, FC.age_s.maximum, FC.age_s.default) == (1, 604_800, 86_400)
+    assert replace(FC, legacy_age_limit=True).age_s.maximum == 2_592_000

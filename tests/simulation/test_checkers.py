@@ -18,10 +18,9 @@ from streams.codec import state as state_bytes
 from streams.codec.state import is_cancelled, pack, unpack
 from streams.core import lifecycle
 from streams.core.lifecycle import Start
-from streams.core.model import Outcome
+from streams.core.model import Delivery, Outcome
 from streams.engine.commits import Committer
 from streams.engine.deliveries import Deliveries
-from streams.engine.partition import Partition, SourceRecord
 from streams.engine.processor import Processor
 from streams.engine.requests import Requests
 from streams.engine.work import Work
@@ -153,20 +152,18 @@ async def _imagines(processor: Processor, work: Work, event: object) -> None:
     processor.report(work, Outcome("returned", 200, b"{}"))
 
 
-def _gives_up(deliveries: Deliveries, partition: Partition, source: Any, record: SourceRecord, delivery: Any) -> None:
+def _gives_up(deliveries: Deliveries, item: Any, later: Delivery) -> None:
     """As `Deliveries._put_off`, but nothing waits anywhere."""
-    partition.finish(source, record.offset)
+    item.partition.finish(item.source, item.record.offset)
 
 
 _try = Deliveries._try
 
 
-async def _acknowledges_unsent(
-    deliveries: Deliveries, place: Any, partition: Partition, source: Any, record: SourceRecord, *sent: Any
-) -> None:
+async def _acknowledges_unsent(deliveries: Deliveries, item: Any, *sent: Any) -> None:
     """As `Deliveries._try`, but the delivery's offset is released before a service has it."""
-    partition.finish(source, record.offset)
-    await _try(deliveries, place, partition, source, record, *sent)
+    item.partition.finish(item.source, item.record.offset)
+    await _try(deliveries, item, *sent)
 
 
 def _forgets_executions(packed: bytes) -> Any:
@@ -195,9 +192,22 @@ def _busy(shape: Shape) -> None:
     shape.faults += [Fault("stop", 0.0, "offsets sent", 1 + rng.randrange(30), 20.0) for _ in range(4)]
 
 
+def _served(shape: Shape) -> None:
+    """Whoever has an id goes to a function that sends everything to services outside Kafka."""
+    shape.faults = []
+    shape.inputs = [
+        sent._replace(
+            headers=tuple((name, b"a-served" if name == "function" else value) for name, value in sent.headers)
+        )
+        for sent in shape.inputs
+        if sent.key is not None
+    ]
+
+
 def _dying_senders(shape: Shape) -> None:
     """Processes die while they deliver."""
-    shape.faults = [Fault("crash", 0.0, "before delivery", nth, 1.0) for nth in range(1, 20)]
+    _served(shape)
+    shape.faults = [Fault("crash", 0.0, "before delivery", nth, 1.0) for nth in range(1, 40, 3)]
 
 
 def _forgetful(shape: Shape) -> None:
@@ -295,7 +305,7 @@ class Patch:
 PATCHES = (
     Patch(Variant("imagines", ("L3",), _calm), "streams.engine.processor.Processor.attempt", _imagines),
     Patch(Variant("forgets-executions", ("L4",), _calm), "streams.engine.processor.unpack", _forgets_executions),
-    Patch(Variant("gives-up", ("L8",), _calm), "streams.engine.deliveries.Deliveries._put_off", _gives_up),
+    Patch(Variant("gives-up", ("L8",), _served), "streams.engine.deliveries.Deliveries._put_off", _gives_up),
     Patch(
         Variant("acknowledges-unsent", ("L8",), _dying_senders),
         "streams.engine.deliveries.Deliveries._try",

@@ -28,7 +28,7 @@ from typing import Any
 import orjson
 
 from streams.console.store import InvalidToken, InvocationStatus, Query, Status
-from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, RetryScheduled, Succeeded
+from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Failed, Happened, RetryScheduled, Succeeded
 from streams.core.model import Ending, Function, FunctionDestination, KafkaDestination, Outcome
 from streams.gateway.edge import Refused, Reply, Request
 from streams.gateway.fc.configs import Configs
@@ -204,7 +204,7 @@ class Tasks:
 
     # -- showing -------------------------------------------------------------------------------------------------
 
-    async def _shown(self, status: InvocationStatus, events: Sequence[Fact], *, payloads: bool) -> dict[str, Any]:
+    async def _shown(self, status: InvocationStatus, events: Sequence[Happened], *, payloads: bool) -> dict[str, Any]:
         """The document of a task. *payloads*: with event and response, which Kafka must be asked for."""
         provider = self.services.provider(PROVIDER)
         assert isinstance(provider, FunctionCompute)
@@ -242,8 +242,10 @@ class Tasks:
     def _destination_status(self, status: InvocationStatus) -> str | None:
         """*Succeeded* once the destination has it: Kafka topics and functions have it in the transaction of the end.
 
-        None when there is no destination, or nobody here knows what became of it.
+        *Failed* [G] when a service will not get it any more. None when there is no destination, or it has it not yet.
         """
+        if status.destination is not None:
+            return "Succeeded" if status.destination == "delivered" else "Failed"
         function = self.services.functions.qualifiers(PROVIDER, status.function).get(status.qualifier)
         if status.ending in (None, "cancelled") or not isinstance(function, Function):
             return None
@@ -264,7 +266,7 @@ def error_of(status: InvocationStatus, provider: FunctionCompute) -> str:
     return error if status.ending is None else _ended_by(status.ending, error, provider)
 
 
-def events_of(facts: Sequence[Fact], provider: FunctionCompute) -> list[dict[str, Any]]:
+def events_of(facts: Sequence[Happened], provider: FunctionCompute) -> list[dict[str, Any]]:
     """The events of a task."""
     events: list[tuple[str, int, str]] = []
     error = ""
