@@ -21,7 +21,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from streams.engine import fetch_sessions, header_names
+from streams.engine import fetch_sessions, fetched
 from streams.engine.crashpoints import reach
 from streams.engine.engine import Engine
 from streams.engine.partition import Batch, SourceRecord
@@ -93,7 +93,7 @@ class InlineConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         await self.on_start()
         tiers = self.app.engine.topics.tiers
         fetch_sessions.install(self._consumer, dict.fromkeys(tiers, TIER_FETCH_BYTES))
-        header_names.install()
+        fetched.install()
         rejoin_after_errors(self._consumer._coordinator, self.app.engine.die)
         for task, what in (
             (self._consumer._fetcher._fetch_task, "fetching"),

@@ -13,7 +13,7 @@ from streams.codec.envelope import read_invocation, request_id_of
 from streams.codec.errors import InputRejected
 from streams.doctor import poison
 from streams.doctor.inputs import Input
-from streams.engine.header_names import LenientRecords
+from streams.engine.fetched import LenientRecords
 from streams.providers import PROVIDERS
 from streams.providers.base import InvalidEvent
 

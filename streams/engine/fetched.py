@@ -1,8 +1,9 @@
-"""Record headers whose names are not UTF-8, which brokers and other clients let through.
+"""What aiokafka makes of fetched bytes, mended in two ways.
 
-aiokafka cannot read a record with such a name, nor anything after it: one record of one producer would block its
-partition for ever. Here its bytes that are no text become U+FFFD, and as no name of ours has that, it is a header that
-means nothing to us.
+- Brokers and other clients let record headers through whose names are not UTF-8. aiokafka cannot read a record with
+  such a name, nor anything after it: one record of one producer would block its partition for ever. Here its bytes that
+  are no text become U+FFFD, and as no name of ours has that, it is a header that means nothing to us.
+- A record is an object with what we need of it: without a dict and four more fields it takes 1 us less to make, of 4.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
@@ -20,8 +22,41 @@ _BEFORE_LENGTH_ENDS = 12
 
 
 def install() -> None:
-    """From now on aiokafka's consumers read any header name."""
+    """From now on this is what aiokafka's consumers do."""
     fetcher.MemoryRecords = LenientRecords  # type: ignore[attr-defined]  # imported there, not exported
+    fetcher.PartitionRecords = _PartitionRecords  # type: ignore[misc]
+
+
+class Record:
+    """A record as it was read."""
+
+    __slots__ = ("headers", "key", "offset", "partition", "timestamp", "topic", "value")
+
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        timestamp: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: tuple[tuple[str, bytes | None], ...],
+    ) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.timestamp = timestamp
+        self.key = key
+        self.value = value
+        self.headers = headers
+
+
+class _PartitionRecords(fetcher.PartitionRecords):
+    """The records of a partition; keys and values are bytes to us."""
+
+    def _consumer_record(self, tp: TopicPartition, record: Any) -> Record:
+        headers = tuple(record.headers)
+        return Record(tp.topic, tp.partition, record.offset, record.timestamp, record.key, record.value, headers)
 
 
 class LenientRecords:
