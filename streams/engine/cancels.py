@@ -60,7 +60,7 @@ class Cancels:
             self._end(held, now_ms)
         elif packed is None and self._is_early(partition, given):
             if (other := partition.early.pop(given.origin.offset, None)) is not None:
-                partition.finish(other[0], other[1].offset)
+                partition.finish(other.source, other.offset)
             partition.wait_for(given.origin.offset, source, record)
             return
         elif packed is None:
@@ -79,21 +79,21 @@ class Cancels:
 
     def came_before(self, work: Work, now_ms: int) -> bool:
         """Whether *work*, just accepted, was to be cancelled already: then it is."""
-        source, record = work.partition.early.get(work.record.offset, (None, None))
-        if source is None or record is None or record.key != work.key:
+        command = work.partition.early.get(work.record.offset)
+        if command is None or command.key != work.key:
             return False
         del work.partition.early[work.record.offset]
         self._end(work, now_ms)
-        work.partition.finish(source, record.offset)
+        work.partition.finish(command.source, command.offset)
         return True
 
     def forget_early(self, partition: Partition) -> None:
         """Let go of commands about offsets that have been read and had no such invocation."""
         read = partition.accepted[partition.sources[0]]
         for offset in [offset for offset in partition.early if offset < read]:
-            source, record = partition.early.pop(offset)
+            command = partition.early.pop(offset)
             self._processor.effects.counters["unknown"]["cancel_ignored"] += 1
-            partition.finish(source, record.offset)
+            partition.finish(command.source, command.offset)
 
     def _cancel_waiting(
         self,

@@ -12,6 +12,7 @@ the rest waits on the retry topics as well, which uses up nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,8 @@ from streams.engine.effects import Effects
 from streams.engine.partition import Batch, Partition, SourceRecord
 from streams.providers.base import Provider
 
+log = logging.getLogger(__name__)
+
 AT_ONCE = 32
 """Deliveries to one place that are tried at once."""
 LINED_UP_MAX = 256
@@ -34,6 +37,8 @@ LINED_UP_MAX = 256
 that has too much in flight is paused: so only `AT_ONCE` to a place that fails, which may take long to say so."""
 LINED_UP_BYTES_MAX = 2 << 20
 """Bytes of them."""
+TOLD_EVERY_MS = 10_000
+"""A place is not in the log more often."""
 
 
 Send: TypeAlias = Callable[[Delivery, Service], Awaitable[Refusal | None]]
@@ -58,6 +63,9 @@ class _Place:
     lined_up_bytes: int = 0
     is_failing: bool = False
     """The last try failed, for reasons that may pass."""
+    told: str = ""
+    """The error that was logged last; empty: it is well."""
+    told_at_ms: int = 0
 
     def has_room(self, size: int) -> bool:
         """Whether another delivery of *size* bytes can be tried soon."""
@@ -134,6 +142,7 @@ class Deliveries:
             tried_at_ms = delivery.tried_at_ms or partition.owner.now_ms()
             refusal = await self._send(delivery, service)
             place.is_failing = refusal is not None and refusal.may_pass
+            self._tell(place, delivery.address, refusal, partition.owner.now_ms())
         if partition.closed:
             return  # another worker owns the partition now, and tries it again
         due_at_ms = None
@@ -146,6 +155,19 @@ class Deliveries:
             self._effects.counters[delivery.provider]["delivery_put_off"] += 1
             failures = delivery.failures + 1
             self._put_off(item, replace(delivery, failures=failures, tried_at_ms=tried_at_ms, due_at_ms=due_at_ms))
+
+    def _tell(self, place: _Place, address: str, refusal: Refusal | None, now_ms: int) -> None:
+        """Log what is new of *place*, not too often."""
+        code = (refusal.code or "an error without a name") if refusal is not None else ""
+        if code == place.told or now_ms - place.told_at_ms < TOLD_EVERY_MS:
+            return
+        place.told, place.told_at_ms = code, now_ms
+        if refusal is None:
+            log.info("%s takes deliveries again", address)
+        elif refusal.may_pass:
+            log.warning("%s does not take deliveries now, they are tried again: %s", address, refusal.message)
+        else:
+            log.warning("%s refuses a delivery, see the dead letters: %s", address, refusal.message)
 
     def _put_off(self, item: _Item, later: Delivery) -> None:
         """It waits on a retry topic until it is due."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Coroutine, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aiokafka import TopicPartition
 
@@ -133,7 +133,7 @@ class Partition:
         """Records before these offsets may have been under way when the last owner died, by source."""
         self.held: set[bytes] = set()
         """Request ids whose attempt is due and waits for a suspect to end (`careful`)."""
-        self.early: dict[int, tuple[TopicPartition, SourceRecord]] = {}
+        self.early: dict[int, Early] = {}
         """Commands about invocations that are not read yet, by their offsets on `invocations`. They stay in flight."""
         self.requests = Requests()
         self.mark: str | None = None
@@ -255,9 +255,9 @@ class Partition:
 
     def wait_for(self, offset: int, source: TopicPartition, record: SourceRecord) -> None:
         """*record*, a command, waits for *offset* of `invocations`. It does not count as in flight: else such commands
-        could keep us from reading what they wait for. Nor do its bytes.
+        could keep us from reading what they wait for. Nor do its bytes, which are not kept.
         """
-        self.early[offset] = source, record
+        self.early[offset] = Early(source, record.offset, record.key)
         self.in_flight_bytes -= self.in_flight[source][record.offset]
         self.in_flight[source][record.offset] = 0
         self._resume_if_there_is_room()
@@ -319,6 +319,15 @@ class Partition:
             attempt.abandon()
         for task in self._tasks:
             task.cancel()
+
+
+class Early(NamedTuple):
+    """A command that waits for its invocation."""
+
+    source: TopicPartition
+    offset: int
+    key: bytes | None
+    """The request id."""
 
 
 class Batch:

@@ -271,6 +271,33 @@ async def test_fewer_line_up_at_a_place_that_fails():
     assert len(offsets(bench)) == AT_ONCE
 
 
+async def test_what_is_new_of_a_place_is_logged_once(caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+    bench, sink = Bench(good), Sink(None, NOT_NOW, NOT_NOW, NEVER, None)
+    bench.service = sink
+    for _ in range(5):
+        delivered(bench, b"a")
+        await bench.settled()
+        bench.owner.time_ms += 20_000
+
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{QUEUE} does not take deliveries now, they are tried again: Not now.",
+        f"{QUEUE} refuses a delivery, see the dead letters: There is no such queue.",
+        f"{QUEUE} takes deliveries again",
+    ]
+
+
+async def test_a_place_is_not_logged_all_the_time(caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+    bench = Bench(good)
+    bench.service = Sink(NOT_NOW, None, NOT_NOW, None)
+    for _ in range(4):
+        delivered(bench, b"a")
+        await bench.settled()
+
+    assert len(caplog.records) == 1
+
+
 async def test_large_bodies_line_up_by_their_bytes_but_never_none_of_them():
     bench, sink = Bench(good), Sink()
     bench.service = sink
