@@ -21,9 +21,10 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from streams.engine import fetch_sessions, fetched
+from streams.engine import fetched
 from streams.engine.crashpoints import reach
 from streams.engine.engine import Engine
+from streams.engine.fetch_sessions import FetchSessions
 from streams.engine.partition import Batch, SourceRecord
 from streams.engine.transaction import Member
 
@@ -92,7 +93,7 @@ class InlineConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         await self.app.engine.start()
         await self.on_start()
         tiers = self.app.engine.topics.tiers
-        fetch_sessions.install(self._consumer, dict.fromkeys(tiers, TIER_FETCH_BYTES))
+        FetchSessions(self._consumer, dict.fromkeys(tiers, TIER_FETCH_BYTES))
         fetched.install()
         rejoin_after_errors(self._consumer._coordinator, self.app.engine.die)
         for task, what in (
