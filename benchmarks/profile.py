@@ -46,6 +46,7 @@ STAGES: tuple[tuple[str, str], ...] = (
     ("aiokafka/consumer/", "fetch"),
     ("engine/fetch_sessions.py", "fetch"),
     ("engine/wire.py", "append and commit"),
+    ("engine/compiled.py", "Kafka client"),
     ("engine/transport.py", "fetch"),
     ("engine/effects.py", "effects"),
     ("engine/careful.py", "careful mode"),

@@ -16,6 +16,8 @@ from aiokafka.client import ConnectionGroup
 from aiokafka.protocol.api import Request
 from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11
 
+from streams.engine.compiled import compiled
+
 Wanted: TypeAlias = dict[TopicPartition, int]
 """Offsets to fetch from."""
 _Actions: TypeAlias = tuple[list[tuple[int, Any]], dict[int, Any], float, bool, list[Any]]
@@ -45,7 +47,7 @@ class Fetch:
         ]
 
 
-class _SessionFetch(Request[FetchRequest_v11]):
+class _SessionFetch(Request[compiled(FetchRequest_v11)]):  # type: ignore[misc]  # a class made just now
     """A fetch request that names only what changed since the last one of its session."""
 
     API_KEY = 1

@@ -22,6 +22,8 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
+from streams.engine.compiled import compiled
+
 _STRING = CompactString("utf-8")
 _TAGS = ("tags", TaggedFields)  # last field of every struct of a flexible version
 _ARRAY = CompactArray
@@ -37,7 +39,7 @@ def _api(name: str, key: int, version: int, fields: list[Any], reply: list[Any])
     response = type(
         f"{name}Response", (Response,), {"API_KEY": key, "API_VERSION": version, "SCHEMA": Schema(*reply, _TAGS)}
     )
-    struct = type(
+    struct: type[RequestStruct] = type(
         f"{name}Struct",
         (RequestStruct,),
         {
@@ -48,6 +50,7 @@ def _api(name: str, key: int, version: int, fields: list[Any], reply: list[Any])
             "SCHEMA": Schema(*fields, _TAGS),
         },
     )
+    struct = compiled(struct)
 
     class _Request(Request[struct]):  # type: ignore[valid-type]  # aiokafka reads the type argument at run time
         API_KEY = key
