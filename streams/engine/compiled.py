@@ -8,12 +8,13 @@ one `struct`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from io import BytesIO
 from itertools import groupby
 from struct import Struct, error
 from typing import Any, TypeVar
 
-from aiokafka.protocol.api import RequestStruct, Response
+from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
     Array,
     Boolean,
@@ -50,6 +51,12 @@ def compiled(request: type[T]) -> type[T]:
 
     quick = type(answer.__name__, (answer,), {"decode": classmethod(decode)})
     return type(request.__name__, (request,), {"encode": encode, "RESPONSE_TYPE": quick})
+
+
+@cache
+def quicken(request: type[Request[Any]]) -> None:
+    """From now on aiokafka's own *request* is `compiled`, in all its versions."""
+    request._CLASSES = tuple(map(compiled, request._CLASSES))  # type: ignore[assignment]
 
 
 def encoder(schema: Schema) -> Callable[[Sequence[Any]], bytes]:

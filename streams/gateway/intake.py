@@ -12,12 +12,14 @@ from zlib import crc32
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
+from aiokafka.protocol.produce import ProduceRequest
 
 from streams.cluster import RECORD_BYTES_MAX
 from streams.codec.commands import cancel_headers
 from streams.codec.envelope import Invocation
 from streams.codec.retry import Origin
 from streams.console.store import InvocationStatus
+from streams.engine.compiled import quicken
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ class Intake:
 
     async def start(self) -> None:
         """Connect. Raises `KafkaError`."""
+        quicken(ProduceRequest)  # there may be a request for every few invocations
         self._producer = await self._new_producer()
         self._partitions = len(await self._producer.partitions_for(self._topic))
 

@@ -6,9 +6,11 @@ from io import BytesIO
 from typing import Any
 
 import pytest
+from aiokafka.protocol.admin import ListGroupsRequest
 from aiokafka.protocol.api import Request
 from aiokafka.protocol.fetch import FetchRequest_v11
 from aiokafka.protocol.group import JoinGroupRequest_v5, SyncGroupRequest_v3
+from aiokafka.protocol.produce import ProduceRequest_v7
 from aiokafka.protocol.types import (
     Array,
     Boolean,
@@ -28,7 +30,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.engine import wire
-from streams.engine.compiled import compiled, decoder, encoder
+from streams.engine.compiled import compiled, decoder, encoder, quicken
 
 BITS = {Int8: 8, Int16: 16, Int32: 32, Int64: 64}
 OURS = [found._CLASSES[0] for found in vars(wire).values() if isinstance(found, type) and issubclass(found, Request)
@@ -46,7 +48,7 @@ SCHEMAS = {
     "none": Schema(),
     **{
         f"{what.__name__} {which}": schema
-        for what in (*OURS, FetchRequest_v11, JoinGroupRequest_v5, SyncGroupRequest_v3)
+        for what in (*OURS, FetchRequest_v11, JoinGroupRequest_v5, SyncGroupRequest_v3, ProduceRequest_v7)
         for which, schema in (("request", what.SCHEMA), ("answer", what.RESPONSE_TYPE.SCHEMA))
     },
 }
@@ -122,6 +124,15 @@ def test_tags_are_read() -> None:
 def test_other_values_are_refused(given_values: Any) -> None:
     with pytest.raises(ValueError):
         encoder(Schema(("a", Int32)))(given_values)
+
+
+def test_a_request_of_aiokafkas_is_quickened_once_in_all_its_versions() -> None:
+    quicken(ListGroupsRequest)
+    versions = ListGroupsRequest._CLASSES
+    quicken(ListGroupsRequest)
+
+    assert ListGroupsRequest._CLASSES is versions
+    assert ListGroupsRequest().prepare({16: (0, 2)}).encode() == b""
 
 
 def test_a_request_and_its_answer_are_what_they_were() -> None:
