@@ -57,19 +57,17 @@ class Aws:
         if len(delivery.body) > MESSAGE_BYTES_MAX and service.kind != "s3":
             return Refusal(f"A message has at most {MESSAGE_BYTES_MAX} bytes.", "MessageTooLong", may_pass=False)
         try:
-            client = await self._client(_CLIENTS[service.kind], service.region)
+            from botocore import exceptions
         except ImportError:
             return Refusal("Its client is not installed here: pip install 'invocation-streams[aws]'.", "ImportError")
-        from botocore import exceptions
-
         try:
+            client = await self._client(_CLIENTS[service.kind], service.region)
             return await self._call(client, delivery, service)
         except exceptions.ClientError as error:
             return self._refused(error.response, service)
-        except exceptions.BotoCoreError as error:
-            away = exceptions.ConnectionError, exceptions.HTTPClientError
-            unknown_here = exceptions.NoCredentialsError, exceptions.CredentialRetrievalError
-            return Refusal(str(error), type(error).__name__, may_pass=isinstance(error, (*away, *unknown_here)))
+        except exceptions.BotoCoreError as error:  # away, or no credentials: somebody can put that right
+            may_pass = not isinstance(error, exceptions.ParamValidationError)
+            return Refusal(str(error), type(error).__name__, may_pass=may_pass)
 
     async def _call(self, client: Any, delivery: Delivery, service: Service) -> Refusal | None:
         match service.kind:
@@ -112,7 +110,6 @@ class Aws:
         return Refusal(message, code, status, may_pass)
 
     async def _client(self, name: str, region: str) -> Any:
-        """Raises ImportError when AWS's SDK is not there."""
         async with self._making:
             client = self._clients.get((name, region))
             if client is None:

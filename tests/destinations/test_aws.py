@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
@@ -233,6 +234,23 @@ async def test_without_credentials_it_is_said_and_may_pass(destinations: Destina
     assert refusal is not None
     assert refusal.may_pass
     assert "credentials" in refusal.message
+
+
+async def test_a_profile_that_is_not_there_may_be_made(destinations: Destinations, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    refusal = await send(destinations, RECORD)
+
+    assert refusal is not None
+    assert (refusal.code, refusal.may_pass) == ("ProfileNotFound", True)
+
+
+async def test_without_the_sdk_it_is_said_how_to_get_it(destinations: Destinations, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "botocore", None)
+    refusal = await send(destinations, RECORD)
+
+    assert refusal is not None
+    assert refusal.may_pass
+    assert "pip install 'invocation-streams[aws]'" in refusal.message
 
 
 def test_a_trace_goes_on():
