@@ -475,11 +475,20 @@ class Worker:
         self.world.note(self.process.name, "drops", partition.number)
 
     def released(self, within_s: float) -> None:
-        """A revocation may go on: what was under way has ended, takes long, or would not end."""
+        """A revocation may go on: what was under way has ended, takes long, or would not end.
+
+        A suspect whose turn came just now is not under way: it waits to be written down, and then nobody runs it.
+        """
         if within_s < REVOKE_DRAIN_S - 0.001:
+            ours = f"{self.process.name}-"
+            runs = {
+                run.request_id
+                for run in self.world.ledger.runs
+                if run.ended_ms is None and run.process.startswith(ours)
+            }
             for partition in self.engine.partitions.values():
                 for key, attempt in partition.running.items():
-                    if not attempt.long:
+                    if not attempt.long and key.decode() in runs:
                         self.world.ledger.faults.append(
                             Violation("handover", key.decode(), "nobody waited for its end")
                         )
