@@ -10,6 +10,9 @@ from streams.codec.avro import Codec
 from streams.codec.envelope import InputRecord
 from streams.codec.text import ERROR_MESSAGE_BYTES_MAX, ERROR_TYPE_BYTES_MAX, cut
 
+DELIVERY_FAILED = "DestinationDeliveryFailed"
+"""Reason of the dead letter of what a destination, or a dead-letter queue, did not get."""
+
 HEADERS_MAX = 4096
 """Dead letters and retry records keep so many of the original headers, because each of them takes a little more room
 there. Nobody sends more; but a record may consist of nothing else, and must not stop us.

@@ -24,11 +24,9 @@ from collections.abc import Mapping, Sequence
 
 from streams.codec.envelope import FUNCTION_CHARS_MAX, REQUEST_ID_CHARS_MAX, InputRecord, read_traceparent
 from streams.codec.errors import InputRejected
-from streams.codec.retry import Headers, number_header, text_header
+from streams.codec.retry import Headers, header, number_header, text_header
 from streams.codec.text import decoded
 from streams.core.model import Delivery
-
-ADDRESS_CHARS_MAX = 2048
 
 _DESTINATION = "destination"
 _NUMBER_MAX = 2**63 - 1
@@ -78,7 +76,7 @@ def read_delivery(record: InputRecord) -> Delivery:
         request_id=text_header(headers, "request-id", REQUEST_ID_CHARS_MAX),
         provider=text_header(headers, "provider", _PROVIDER_CHARS_MAX),
         resource=text_header(headers, "function", FUNCTION_CHARS_MAX),
-        address=text_header(headers, _DESTINATION, ADDRESS_CHARS_MAX),
+        address=decoded(header(headers, _DESTINATION), "The header destination"),  # it may be any text
         is_event=_either(headers, "content", "event", "record"),
         body=record.value,
         succeeded=_either(headers, "outcome", "success", "failure"),

@@ -179,7 +179,7 @@ def origin_headers(origin: Origin) -> Headers:
 
 def read_origin(record: InputRecord, headers: dict[str, bytes]) -> Origin:
     """What `origin_headers` wrote, from the *headers* of *record*. Raises InputRejected."""
-    match decoded(_header(headers, "origin"), "The header origin").split("/"):
+    match decoded(header(headers, "origin"), "The header origin").split("/"):
         case [topic, partition, offset, timestamp] if (
             len(topic) <= _TOPIC_CHARS_MAX and _is_number(partition, _PARTITION_MAX) and _is_number(offset, _NUMBER_MAX)
         ):
@@ -224,15 +224,15 @@ def _last(headers: dict[str, bytes]) -> Outcome | None:
 
 def number_header(headers: dict[str, bytes], name: str, least: int, most: int) -> int:
     """A number. Raises InputRejected."""
-    return number(_header(headers, name), f"The header {name}", least, most)
+    return number(header(headers, name), f"The header {name}", least, most)
 
 
 def text_header(headers: dict[str, bytes], name: str, chars_max: int) -> str:
     """A word. Raises InputRejected."""
-    return checked(decoded(_header(headers, name), f"The header {name}"), f"The header {name}", chars_max)
+    return checked(decoded(header(headers, name), f"The header {name}"), f"The header {name}", chars_max)
 
 
-def _header(headers: dict[str, bytes], name: str) -> bytes:
+def header(headers: dict[str, bytes], name: str) -> bytes:
     if name in headers:
         return headers[name]
     raise InputRejected("UndecodableInput", f"The record has no header {name}; only Streams writes such records.")

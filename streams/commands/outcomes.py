@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from streams.codec.dead_letter import DELIVERY_FAILED
 from streams.codec.facts import read_facts
 from streams.commands.documents import Documents, one_line
 from streams.commands.reading import Decoder, Record
 from streams.core.facts import Failed, Succeeded
-from streams.engine.effects import DELIVERY_FAILED
 from streams.topics import Topics
 
 GRACE_S = 1.0

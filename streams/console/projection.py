@@ -159,7 +159,8 @@ def advance(before: InvocationStatus | None, located: Located) -> InvocationStat
     beginning is not known, because the log does not reach back so far.
     """
     partition, offset, record = located.partition, located.offset, located.record
-    if not record.happened or (before is not None and offset <= before.last_offset):
+    happened = record.happened
+    if not happened or (before is not None and offset <= before.last_offset):
         return before
     if before is None or begins(record):
         before = _new(partition, offset, record)
@@ -169,7 +170,7 @@ def advance(before: InvocationStatus | None, located: Located) -> InvocationStat
     kind, status_code = before.outcome_kind, before.status_code
     error_type, error_message = before.error_type, before.error_message
     destination = before.destination
-    for fact in record.happened:
+    for fact in happened:
         match fact:
             case Accepted():
                 accepted_at_ms, due_at_ms, depth = fact.accepted_at_ms, fact.due_at_ms, fact.depth
@@ -218,7 +219,7 @@ def advance(before: InvocationStatus | None, located: Located) -> InvocationStat
         due_at_ms,
         started_at_ms,
         ended_at_ms,
-        record.happened[-1].at_ms,
+        happened[-1].at_ms,
         kind,
         status_code,
         error_type,

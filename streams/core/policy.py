@@ -34,14 +34,24 @@ class DeliveryPolicy:
     busy: Backoff = Backoff(1_000, cap_ms=60_000)
     """Waits while too many others are to go to the same place. Not a provider's rule: it never ends anything."""
 
-    def next_at_ms(self, failures: int, tried_at_ms: int, failed_at_ms: int, time_scale: float) -> int | None:
+    def next_at_ms(self, failures: int, tried_at_ms: int, failed_at_ms: int) -> int | None:
         """When to try again after a failure, with *failures* before it. None: not any more."""
-        due_at_ms = failed_at_ms + _scale(self.backoff.delay_ms(1 + min(failures, _WAITS_MAX)), time_scale)
-        return due_at_ms if due_at_ms - tried_at_ms <= _scale(self.budget_ms, time_scale) else None
+        due_at_ms = failed_at_ms + self.backoff.delay_ms(1 + min(failures, _WAITS_MAX))
+        return due_at_ms if due_at_ms - tried_at_ms <= self.budget_ms else None
 
-    def busy_until_ms(self, waits: int, now_ms: int, time_scale: float) -> int:
+    def busy_until_ms(self, waits: int, now_ms: int) -> int:
         """When to look again whether there is room, after *waits* times that there was none."""
-        return now_ms + _scale(self.busy.delay_ms(1 + min(waits, _WAITS_MAX)), time_scale)
+        return now_ms + self.busy.delay_ms(1 + min(waits, _WAITS_MAX))
+
+    def scaled(self, time_scale: float) -> DeliveryPolicy:
+        """The same rules with every delay multiplied by *time_scale*; ratios stay."""
+        if time_scale == 1:
+            return self
+        return DeliveryPolicy(
+            _scale_backoff(self.backoff, time_scale),
+            _scale(self.budget_ms, time_scale),
+            _scale_backoff(self.busy, time_scale),
+        )
 
 
 @dataclass(frozen=True, slots=True)

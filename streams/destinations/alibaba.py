@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -26,12 +25,10 @@ from xml.sax.saxutils import escape
 import orjson
 
 from streams.core.model import Delivery, Refusal, Service
-from streams.destinations.http import Http, signed_sha1
+from streams.destinations.http import Http, signed_sha1, xml_error
 
 _MNS_VERSION = "2015-06-06"
 _XMLNS = "http://mns.aliyuncs.com/doc/v1/"
-_CODE = re.compile(rb"<Code>([^<]*)</Code>")
-_MESSAGE = re.compile(rb"<Message>([^<]*)</Message>")
 _PUT_EVENTS = "/openapi/putEvents"
 _EVENTS = "application/cloudevents-batch+json; charset=utf-8"
 
@@ -72,7 +69,7 @@ class Alibaba:
         }
         if self._token:
             headers["security-token"] = self._token
-        answer = await self._http.send("POST", f"{service.endpoint}{path}", headers, body, _xml_error)
+        answer = await self._http.send("POST", f"{service.endpoint}{path}", headers, body, xml_error)
         return answer if isinstance(answer, Refusal) else None
 
     async def _put_event(self, delivery: Delivery, service: Service) -> Refusal | None:
@@ -124,13 +121,6 @@ def cloud_event(delivery: Delivery, service: Service) -> dict[str, Any]:
 
 
 # -- answers ---------------------------------------------------------------------------------------------------------
-
-
-def _xml_error(body: bytes) -> tuple[str, str]:
-    code, message = _CODE.search(body), _MESSAGE.search(body)
-    if code is None:
-        raise ValueError("no error of MNS")
-    return code[1].decode(), message[1].decode() if message is not None else ""
 
 
 def _json_error(body: bytes) -> tuple[str, str]:

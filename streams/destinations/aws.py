@@ -36,7 +36,7 @@ AT_ONCE = 64
 _CLIENTS = {"sqs": "sqs", "sns": "sns", "eventbridge": "events", "s3": "s3"}
 _THROTTLED = frozenset({"Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled", "SlowDown"})
 _MISSING_QUEUE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
-_LOOK = "Lambda Function Invocation Result - "
+_DETAIL_TYPE = "Lambda Function Invocation Result - "
 
 
 class Aws:
@@ -78,7 +78,7 @@ class Aws:
                     TopicArn=delivery.address, Message=_text(delivery), MessageAttributes=attributes(delivery)
                 )
             case "eventbridge":
-                return _failed_entry(await client.put_events(Entries=[event_entry(delivery, service)]))
+                return _failed_entry(await client.put_events(Entries=[event_entry(delivery)]))
             case _:
                 await client.put_object(
                     Bucket=service.name,
@@ -176,11 +176,11 @@ def trace_header(delivery: Delivery) -> str:
     return f"Root=1-{trace[:8]}-{trace[8:]};Parent={parent};Sampled={sampled}"
 
 
-def event_entry(delivery: Delivery, service: Service) -> dict[str, Any]:
+def event_entry(delivery: Delivery) -> dict[str, Any]:
     """The entry of PutEvents."""
     return {
         "Source": "lambda",
-        "DetailType": _LOOK + ("Success" if delivery.succeeded else "Failure"),
+        "DetailType": _DETAIL_TYPE + ("Success" if delivery.succeeded else "Failure"),
         "Detail": _text(delivery),
         "EventBusName": delivery.address,
         "Resources": [delivery.address, delivery.resource],

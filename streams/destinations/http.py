@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
@@ -16,6 +17,9 @@ CONNECT_S = 3.0
 CONNECTIONS = 64
 ANSWER_BYTES_MAX = 64 * 1024
 """So much of an answer is looked at."""
+
+_CODE = re.compile(rb"<Code>([^<]*)</Code>")
+_MESSAGE = re.compile(rb"<Message>([^<]*)</Message>")
 
 
 class Answer(NamedTuple):
@@ -72,3 +76,11 @@ def _refused(answer: Answer, read_error: ReadError) -> Refusal:
 def signed_sha1(secret: str, text: str) -> str:
     """The signature of *text* in the clouds' older schemes."""
     return base64.b64encode(hmac.digest(secret.encode(), text.encode(), "sha1")).decode()
+
+
+def xml_error(body: bytes) -> tuple[str, str]:
+    """Code and message of ``<Error><Code>…</Code><Message>…</Message></Error>``. Raises ValueError for all else."""
+    code, message = _CODE.search(body), _MESSAGE.search(body)
+    if code is None:
+        raise ValueError("there is no error code in it")
+    return code[1].decode(), message[1].decode() if message is not None else ""

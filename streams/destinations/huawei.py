@@ -24,7 +24,7 @@ from urllib.parse import quote, urlsplit
 import orjson
 
 from streams.core.model import Delivery, Refusal, Service
-from streams.destinations.http import Http, signed_sha1
+from streams.destinations.http import Http, signed_sha1, xml_error
 from streams.destinations.sdk_hmac import ALGORITHM, TIME_FORMAT, sha256, signature
 
 _SIGNED = ("content-type", "host", "x-project-id", "x-sdk-date")
@@ -88,7 +88,7 @@ class Huawei:
         signed = f"PUT\n\n{headers['Content-Type']}\n{headers['Date']}\n{text}/{service.name}/{key}"
         headers |= own | {"Authorization": f"OBS {self._key}:{signed_sha1(self._secret, signed)}"}
         url = f"{bucket_url(service.endpoint, service.name)}/{key}"
-        answer = await self._http.send("PUT", url, headers, delivery.body, _obs_error)
+        answer = await self._http.send("PUT", url, headers, delivery.body, xml_error)
         return answer if isinstance(answer, Refusal) else None
 
 
@@ -117,15 +117,6 @@ def _error(body: bytes) -> tuple[str, str]:
     answer = orjson.loads(body)
     code = answer.get("error_code") or answer.get("code") or answer["errorCode"]
     return str(code), str(answer.get("error_msg") or answer.get("message") or "")
-
-
-def _obs_error(body: bytes) -> tuple[str, str]:
-    text = body.decode()
-    return _between(text, "Code"), _between(text, "Message")
-
-
-def _between(text: str, name: str) -> str:
-    return text.split(f"<{name}>", 1)[1].split(f"</{name}>", 1)[0] if f"<{name}>" in text else ""
 
 
 def _failed_record(body: bytes) -> Refusal | None:

@@ -14,19 +14,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from aiokafka import TopicPartition
 
 from streams.codec.delivery import read_delivery
-from streams.codec.errors import InputRejected
 from streams.core.model import Delivery, Refusal, Service
 from streams.core.policy import DeliveryPolicy
 from streams.engine.effects import Effects
-from streams.engine.partition import Batch, Partition, SourceRecord
-from streams.providers.base import Provider
+from streams.engine.partition import Partition, SourceRecord
+from streams.functions import Functions
 
 log = logging.getLogger(__name__)
 
@@ -43,15 +42,6 @@ TOLD_EVERY_MS = 10_000
 
 Send: TypeAlias = Callable[[Delivery, Service], Awaitable[Refusal | None]]
 """Gives a delivery to a service; None once the service has it. It raises nothing and takes at most some seconds."""
-
-
-class Providers(Protocol):
-    """Where the providers with their settings are (`Functions`)."""
-
-    @property
-    def providers(self) -> Mapping[str, Provider]: ...
-    @property
-    def time_scale(self) -> float: ...
 
 
 @dataclass(slots=True)
@@ -94,34 +84,26 @@ class _Item:
 class Deliveries:
     """The deliveries of one worker."""
 
-    def __init__(self, effects: Effects, send: Send, providers: Callable[[], Providers]) -> None:
+    def __init__(self, effects: Effects, send: Send, functions: Callable[[], Functions]) -> None:
+        """*functions* has the providers with their settings as they are now."""
         self._effects = effects
         self._send = send
-        self._providers = providers
+        self._functions = functions
         self._places: defaultdict[str, _Place] = defaultdict(_Place)  # as many as functions name
 
-    def deliver(self, batch: Batch) -> None:
-        """Try what has come on `deliveries`."""
-        for record in batch.partition.accept(batch):
-            self.take(batch.partition, batch.source, record, batch.partition.owner.now_ms())
-
     def take(self, partition: Partition, source: TopicPartition, record: SourceRecord, now_ms: int) -> None:
-        """Try *record*, unless it is to wait."""
-        try:
-            item = _Item(partition, source, record, read_delivery(record))
-        except InputRejected as rejected:
-            self._effects.reject(partition, record, rejected.reason, rejected.message)
-            partition.finish(source, record.offset)
-            return
-        delivery = item.delivery
-        provider = self._providers().providers.get(delivery.provider)
+        """Try *record*, unless it is to wait. Raises InputRejected when it is no delivery."""
+        delivery = read_delivery(record)
+        item = _Item(partition, source, record, delivery)
+        provider = self._functions().providers.get(delivery.provider)
         service = provider.parse_service(delivery.address, delivery.setting) if provider is not None else None
         if provider is None or service is None:
             self._end(item, Refusal(f"This version does not deliver to {delivery.address}.", may_pass=False))
         elif delivery.due_at_ms > now_ms:
             self._put_off(item, delivery)
         else:
-            self._line_up(item, service, provider.delivery_policy(), now_ms)
+            policy = provider.delivery_policy().scaled(self._functions().time_scale)
+            self._line_up(item, service, policy, now_ms)
 
     def _line_up(self, item: _Item, service: Service, policy: DeliveryPolicy, now_ms: int) -> None:
         delivery = item.delivery
@@ -131,7 +113,7 @@ class Deliveries:
             task = item.partition.spawn(self._try(item, service, policy, place))
             task.add_done_callback(lambda _: place.leave(size))
         else:
-            due_at_ms = policy.busy_until_ms(delivery.waits, now_ms, self._providers().time_scale)
+            due_at_ms = policy.busy_until_ms(delivery.waits, now_ms)
             self._put_off(item, replace(delivery, waits=delivery.waits + 1, due_at_ms=due_at_ms))
 
     async def _try(self, item: _Item, service: Service, policy: DeliveryPolicy, place: _Place) -> None:
@@ -147,8 +129,7 @@ class Deliveries:
             return  # another worker owns the partition now, and tries it again
         due_at_ms = None
         if refusal is not None and refusal.may_pass:
-            now_ms, scale = partition.owner.now_ms(), self._providers().time_scale
-            due_at_ms = policy.next_at_ms(delivery.failures, tried_at_ms, now_ms, scale)
+            due_at_ms = policy.next_at_ms(delivery.failures, tried_at_ms, partition.owner.now_ms())
         if due_at_ms is None:
             self._end(item, refusal)
         else:
@@ -171,7 +152,7 @@ class Deliveries:
 
     def _put_off(self, item: _Item, later: Delivery) -> None:
         """It waits on a retry topic until it is due."""
-        self._effects.deliver_later(item.partition, item.record.key, later, self._providers().time_scale)
+        self._effects.deliver_later(item.partition, item.record.key, later, self._functions().time_scale)
         item.partition.finish(item.source, item.record.offset)
 
     def _end(self, item: _Item, refusal: Refusal | None) -> None:

@@ -15,7 +15,7 @@ from typing import assert_never
 from aiokafka import TopicPartition
 
 from streams.codec.avro import Codec
-from streams.codec.dead_letter import dead_letter
+from streams.codec.dead_letter import DELIVERY_FAILED, dead_letter
 from streams.codec.delivery import delivery_headers
 from streams.codec.envelope import InputRecord, Invocation, coordinates_id, request_id_of
 from streams.codec.facts import EncodeFacts, facts_encoder
@@ -55,9 +55,6 @@ log = logging.getLogger(__name__)
 
 WORKER_CRASHED = "WorkerCrashed"
 """Error type of an attempt that killed its worker (`careful`), and reason of its dead letter."""
-
-DELIVERY_FAILED = "DestinationDeliveryFailed"
-"""Reason of the dead letter of what a destination, or a dead-letter queue, did not get."""
 
 CANCELLED = "Cancelled"
 """Reason of the dead letter of a cancelled invocation, whatever its provider calls that."""

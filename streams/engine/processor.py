@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 
 from aiokafka import TopicPartition
@@ -61,7 +62,7 @@ class Processor:
         self.topics = effects.topics
         self.careful = Careful(self)
         self.cancels = Cancels(self)
-        self.deliveries = Deliveries(effects, send, lambda: self.functions)
+        self._deliveries = Deliveries(effects, send, lambda: self.functions)
         self._attempts = Attempts(self.attempt)
         self._invokers = invokers
         self._registry = registry
@@ -97,24 +98,31 @@ class Processor:
 
     def retries(self, batch: Batch) -> None:
         """Go on with what is due in a retry tier."""
-        now_ms = batch.partition.owner.now_ms()
-        for record in batch.partition.accept(batch):
-            if is_delivery(record.headers):
-                self.deliveries.take(batch.partition, batch.source, record, now_ms)
-                continue
-            try:
-                self._wake(batch.partition, batch.source, record, now_ms)
-            except InputRejected as rejected:
-                self._reject(batch.partition, batch.source, record, rejected)
+        self._each(batch, self._retry)
 
     def commands(self, batch: Batch) -> None:
         """Cancel what is to be cancelled."""
+        self._each(batch, self._command)
+
+    def deliver(self, batch: Batch) -> None:
+        """Try what has come on `deliveries`."""
+        self._each(batch, self._deliveries.take)
+
+    def _each(self, batch: Batch, step: Callable[[Partition, TopicPartition, SourceRecord, int], None]) -> None:
+        """Do *step* for every record of *batch*; those that it rejects are dead letters."""
         now_ms = batch.partition.owner.now_ms()
         for record in batch.partition.accept(batch):
             try:
-                self.cancels.cancel(batch.partition, batch.source, record, read_command(record), now_ms)
+                step(batch.partition, batch.source, record, now_ms)
             except InputRejected as rejected:
                 self._reject(batch.partition, batch.source, record, rejected)
+
+    def _retry(self, partition: Partition, source: TopicPartition, record: SourceRecord, now_ms: int) -> None:
+        step = self._deliveries.take if is_delivery(record.headers) else self._wake
+        step(partition, source, record, now_ms)
+
+    def _command(self, partition: Partition, source: TopicPartition, record: SourceRecord, now_ms: int) -> None:
+        self.cancels.cancel(partition, source, record, read_command(record), now_ms)
 
     def _accept_or_reject(
         self, partition: Partition, source: TopicPartition, record: SourceRecord, now_ms: int

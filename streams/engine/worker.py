@@ -230,7 +230,7 @@ def _add_agents(app: StreamsApp) -> None:
     async def deliveries(batches: AsyncIterator[Batch]) -> None:
         """Gives services outside Kafka what ended invocations leave for them."""
         async for batch in batches:
-            app.process(app.processor.deliveries.deliver, batch)
+            app.process(app.processor.deliver, batch)
 
     @app.agent(TierTopics(app, topics=topics.tiers, schema=BatchSchema(), acks=False), name="retries")  # type: ignore[untyped-decorator]
     async def retries(batches: AsyncIterator[Batch]) -> None:

@@ -54,10 +54,8 @@ _URN = re.compile(rf"urn:fss:(?P<region>[^:]*):(?P<project>[^:]*):function:(?P<p
 _SHORT = re.compile(_NAME)
 
 
-_SERVICE = re.compile(r"(?P<kind>OBS|SMN|DIS) (?P<param>\{.*\})")
+_SERVICE = re.compile(r"(?P<kind>OBS|SMN|DIS) (?P<param>\s*\{.*\}\s*)", re.DOTALL)
 _SMN_TOPIC = re.compile(r"urn:smn:(?P<region>[^:]*):(?P<project>[^:]*):(?P<topic>[A-Za-z0-9_-]{1,255})")
-EXPIRES_DAYS_MAX = 365
-"""Of an object that a destination writes [D]."""
 
 _CANCELLED = "function invocation canceled"
 

@@ -86,6 +86,12 @@ def test_it_is_still_known_when_it_goes_on_to_another_tier():
     assert wake_at_ms(headers) == 9
 
 
+def test_an_address_may_be_any_text():
+    address = 'OBS {\n  "bucket": "b"\n}'
+
+    assert read_delivery(record(replace(DELIVERY, address=address))).address == address
+
+
 def test_a_lone_surrogate_in_a_message_does_not_matter():
     assert read_delivery(record(replace(DELIVERY, error_message="\ud83d"))).error_message == "?"
 

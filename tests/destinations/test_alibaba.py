@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import warnings
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +16,7 @@ from streams.core.model import Delivery, Refusal
 from streams.destinations import Destinations
 from streams.providers.fc import FunctionCompute
 
-from .stub import Got, Stub, serving
+from .stub import Got, Stub
 
 KEYS = {"ALIBABA_CLOUD_ACCESS_KEY_ID": "key", "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "secret"}
 QUEUE, TOPIC = "acs:mns:cn-hangzhou:77:/queues/q/messages", "acs:mns:cn-hangzhou:77:/topics/t/messages"
@@ -39,12 +38,6 @@ NO_QUEUE = (
     b'<?xml version="1.0"?><Error xmlns="http://mns.aliyuncs.com/doc/v1"><Code>QueueNotExist</Code>'
     b"<Message>The queue name you provided is not exist.</Message></Error>"
 )
-
-
-@pytest.fixture
-async def stub() -> AsyncIterator[Stub]:
-    async with serving() as made:
-        yield made
 
 
 async def send(stub: Stub, delivery: Delivery, keys: dict[str, str] = KEYS) -> Refusal | None:

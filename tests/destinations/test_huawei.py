@@ -6,7 +6,6 @@ import base64
 import json
 import time
 import warnings
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +18,7 @@ from streams.destinations.huawei import bucket_url
 from streams.gateway.sdk_hmac import verify
 from streams.providers.functiongraph import FunctionGraph
 
-from .stub import Got, Stub, serving
+from .stub import Got, Stub
 
 KEYS = {"HUAWEICLOUD_SDK_AK": "key", "HUAWEICLOUD_SDK_SK": "secret"}
 TOPIC = 'SMN {"topic_urn": "urn:smn:cn-north-4:p1:topic"}'
@@ -38,12 +37,6 @@ RECORD = Delivery(
     attempts=1,
     executions=1,
 )
-
-
-@pytest.fixture
-async def stub() -> AsyncIterator[Stub]:
-    async with serving() as made:
-        yield made
 
 
 async def send(stub: Stub, delivery: Delivery, keys: dict[str, str] = KEYS) -> Refusal | None:

@@ -179,7 +179,7 @@ class Bench:
 
     def deliver(self) -> None:
         """Deliver everything that was written to `deliveries`."""
-        self.processor.deliveries.deliver(self._written_batch(TOPICS.deliveries))
+        self.processor.deliver(self._written_batch(TOPICS.deliveries))
 
     def wake(self, topic: str) -> None:
         """Deliver everything that was written to a retry tier as if it were due."""

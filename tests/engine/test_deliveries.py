@@ -319,7 +319,7 @@ async def test_a_partition_that_is_lost_meanwhile_gets_nothing_any_more():
     await bench.settled()
 
     assert offsets(bench) == [0, 1]  # the next owner sends them
-    assert bench.processor.deliveries._places[QUEUE].lined_up == 0
+    assert bench.processor._deliveries._places[QUEUE].lined_up == 0
 
 
 async def test_nothing_is_sent_once_the_last_commit_is_under_way():

@@ -177,6 +177,13 @@ def test_functiongraph_sends_to_smn_obs_and_dis(address: str, service: Service) 
     assert routes(provider, address) == BOTH
 
 
+def test_a_parameter_may_be_written_over_several_lines() -> None:
+    service = FunctionGraph().parse_service('OBS {\n  "bucket": "b"\n}\n', "on_success")
+
+    assert service is not None
+    assert service.name == "b"
+
+
 def test_otc_has_no_dis_and_a_domain_of_its_own() -> None:
     provider = FunctionGraph(variant="otc", region="eu-de")
     service = provider.parse_service('SMN {"topic_urn": "urn:smn:eu-de:p:topic"}', "on_success")

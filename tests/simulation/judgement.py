@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from streams.codec.commands import read_command
+from streams.codec.dead_letter import DELIVERY_FAILED
 from streams.codec.envelope import read_invocation, request_id_of
 from streams.codec.errors import InputRejected, SchemaNeeded
 from streams.codec.facts import read_facts
 from streams.codec.state import is_cancelled, unpack
 from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, Succeeded
 from streams.core.model import Function, KafkaDestination, ServiceDestination
-from streams.engine.effects import DELIVERY_FAILED, WORKER_CRASHED
+from streams.engine.effects import WORKER_CRASHED
 from streams.laws import Execution, History, Sample, Terminal, Violation, judge
 from streams.topics import Topics
 

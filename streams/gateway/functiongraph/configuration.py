@@ -27,8 +27,9 @@ import orjson
 from streams.functions.stored import CONFIGURATION, Entry
 from streams.gateway.functiongraph.refusals import invalid_parameter, invalid_urn, not_acceptable
 from streams.providers.base import read_json
-from streams.providers.functiongraph import EXPIRES_DAYS_MAX, FunctionGraph
+from streams.providers.functiongraph import FunctionGraph
 
+EXPIRES_DAYS_MAX = 365
 KAFKA = "KAFKA"
 
 _AGE = "max_async_event_age_in_seconds"
