@@ -9,7 +9,7 @@ partitions, a flow that stops and resumes).
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any, NoReturn
@@ -242,7 +242,7 @@ class Consumer:
         self._recovery = asyncio.Event()
         self._recovery_generation = 0
         self._revoked = False
-        self._inboxes: dict[str, deque[Batch]] = {agent: deque() for agent in ("invocations", "commands", "retries")}
+        self._inboxes: defaultdict[str, deque[Batch]] = defaultdict(deque)
 
     # -- what the engine asks ------------------------------------------------------------------------------------
 
@@ -263,7 +263,8 @@ class Consumer:
     async def deliver(self, batch: Batch) -> None:
         """Into the agent's queue; it comes out of it in order, and a little later."""
         topics = self.engine.topics
-        agent = {topics.invocations: "invocations", topics.commands: "commands"}.get(batch.source.topic, "retries")
+        agents = {topics.invocations: "invocations", topics.commands: "commands", topics.deliveries: "deliver"}
+        agent = agents.get(batch.source.topic, "retries")
         self._inboxes[agent].append(batch)
         self.worker.process.call_later(self.rng.random() * self.rng.choice(HOPS_S), self._process, agent)
 
