@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import platform
+import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
@@ -32,6 +34,36 @@ def test_memory_between_what_is_still_used_goes_back() -> None:
 
     assert len(pins) == 2
     assert held - _resident() > 20_000_000
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is glibc's")
+@pytest.mark.parametrize(("apart", "goes_back"), [(True, True), (False, False)])
+def test_large_memory_goes_back_when_it_is_freed(apart: bool, goes_back: bool) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", FREE_LARGE_MEMORY, str(int(apart))], check=True, capture_output=True, text=True
+    )
+
+    assert (int(ended.stdout) > 40_000_000) is goes_back
+
+
+FREE_LARGE_MEMORY = """
+import sys
+from pathlib import Path
+from streams.memory import LARGE_BYTES, keep_large_apart
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+if sys.argv[1] == "1":
+    keep_large_apart()
+freed = b"." * LARGE_BYTES
+del freed  # glibc takes the next ones from its heap, if nobody tells it not to
+chunks = [b"." * LARGE_BYTES for _ in range(200)]
+pin = b"." * LARGE_BYTES  # the heap does not shrink below what is at its end
+held = resident()
+del chunks
+print(held - resident())
+"""
 
 
 def test_garbage_of_any_age_is_collected() -> None:

@@ -37,6 +37,18 @@ def long_bytes(number: int) -> bytes:
     return bytes(varint)
 
 
+def offset_bytes(offset: int) -> bytes:
+    """As `long_bytes`, in half the time of one that is not cached: an offset comes only once, and most have three or
+    four bytes.
+    """
+    rest = offset << 1
+    if 0x4000 <= rest < 0x200000:
+        return bytes((rest & 0x7F | 0x80, rest >> 7 & 0x7F | 0x80, rest >> 14))
+    if 0x200000 <= rest < 0x10000000:
+        return bytes((rest & 0x7F | 0x80, rest >> 7 & 0x7F | 0x80, rest >> 14 & 0x7F | 0x80, rest >> 21))
+    return long_bytes(offset)
+
+
 def string_bytes(text: str) -> bytes:
     """*text* as an Avro string."""
     raw = text.encode()
@@ -65,42 +77,59 @@ def writer(schema: Any) -> Writer:
     return write
 
 
+class _Part(str):
+    """An expression, of bytes to append."""
+
+
+class _Set(str):
+    """A statement that gives a variable its value, once and for all."""
+
+
+Code: TypeAlias = list[str]
+"""`_Part`, `_Set`, and other lines, which append bytes themselves."""
+
+
 class _Source:
-    """Python source that writes the data of one schema. Only names of our making and literals are in it."""
+    """Python source that writes the data of one schema. Only names of our making and literals are in it.
+
+    It takes less time than what it looks like by hand: a record within a record is written in the same function, and
+    parts that are always there are appended in one go.
+    """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self._named: dict[str, str] = {}
+        self._records: dict[str, Any] = {}
+        """Schemas by name."""
+        self._functions: dict[str, str] = {}
+        """By the name of the record that they write."""
         self._numbers = count()
 
     def function(self, schema: Any) -> str:
         """The name of a function that appends a datum of *schema* to a list."""
         name = self._new("write")
-        body = [f"def {name}(parts, datum):", "    add = parts.append"]
         if isinstance(schema, dict) and schema["type"] == "record":
-            self._named[schema["name"]] = name
-            for field in schema["fields"]:
-                body += self._indented(self._field(field))
+            self._functions[schema["name"]] = name
+            code = self._record(schema, "datum")
         else:
-            body += self._indented(self._value(schema, "datum"))
-        self.lines += body
+            code = self._value(schema, "datum")
+        self.lines += [f"def {name}(parts, datum):", *_indented(code)]
         return name
 
     def _new(self, word: str) -> str:
         return f"{word}_{next(self._numbers)}"
 
-    @staticmethod
-    def _indented(lines: list[str]) -> list[str]:
-        return [f"    {line}" for line in lines]
+    def _record(self, schema: Any, record: str) -> Code:
+        self._records[schema["name"]] = schema
+        code: Code = []
+        for field in schema["fields"]:
+            name = field["name"]
+            got = f"{record}.get({name!r}, {field['default']!r})" if "default" in field else f"{record}[{name!r}]"
+            value = self._new("value")
+            code += [_Set(f"{value} = {got}"), *self._value(field["type"], value)]
+        return code
 
-    def _field(self, field: Any) -> list[str]:
-        name = field["name"]
-        got = f"datum.get({name!r}, {field['default']!r})" if "default" in field else f"datum[{name!r}]"
-        value = self._new("value")
-        return [f"{value} = {got}", *self._value(field["type"], value)]
-
-    def _value(self, schema: Any, value: str) -> list[str]:
-        """Lines that append *value*, a variable."""
+    def _value(self, schema: Any, value: str) -> Code:
+        """What appends *value*, a variable."""
         if isinstance(schema, list):
             return self._union(schema, value)
         if isinstance(schema, dict):
@@ -108,43 +137,46 @@ class _Source:
                 case "array":
                     return self._array(schema["items"], value)
                 case "record":
-                    return [f"{self.function(schema)}(parts, {value})"]
+                    return self._record(schema, value)
                 case other:
                     schema = other
         match schema:
             case "string":
-                return [f"{value} = {value}.encode()", *self._bytes(value)]
+                raw = self._new("raw")
+                return [_Set(f"{raw} = {value}.encode()"), *self._bytes(raw)]
             case "bytes":
                 return self._bytes(value)  # joining the parts refuses anything else
             case "long" | "int":
-                return [f"add({schema}_bytes({value}))"]
-        if schema in self._named:
-            return [f"{self._named[schema]}(parts, {value})"]
+                return [_Part(f"{schema}_bytes({value})")]
+        if schema in self._records:
+            if schema not in self._functions:
+                self.function(self._records[schema])
+            return [f"{self._functions[schema]}(parts, {value})"]
         raise AvroError(f"Schemas with {schema} cannot be written yet.")
 
-    def _bytes(self, value: str) -> list[str]:
+    def _bytes(self, value: str) -> Code:
         size = self._new("size")
         return [
-            f"{size} = len({value})",
-            f"add(sizes[{size}] if {size} < {_SIZES_MAX} else long_bytes({size}))",
-            f"add({value})",
+            _Set(f"{size} = len({value})"),
+            _Part(f"sizes[{size}] if {size} < {_SIZES_MAX} else long_bytes({size})"),
+            _Part(value),
         ]
 
-    def _array(self, items: Any, value: str) -> list[str]:
+    def _array(self, items: Any, value: str) -> Code:
         item = self._new("item")
         written = [
-            f"add(long_bytes(len({value})))",
+            _Part(f"long_bytes(len({value}))"),
             f"for {item} in {value}:",
-            *self._indented(self._value(items, item)),
+            *_indented(self._value(items, item)),
         ]
-        return [f"if {value}:", *self._indented(written), "add(b'\\0')"]
+        return [f"if {value}:", *_indented(written), _Part("b'\\0'")]
 
-    def _union(self, schema: list[Any], value: str) -> list[str]:
+    def _union(self, schema: list[Any], value: str) -> Code:
         others = [branch for branch in schema if branch != "null"]
         if len(others) == 1 and len(schema) == 2:
             null, other = long_bytes(schema.index("null")), long_bytes(schema.index(others[0]))
-            written = [f"add({other!r})", *self._value(others[0], value)]
-            return [f"if {value} is None:", f"    add({null!r})", "else:", *self._indented(written)]
+            written = [_Part(repr(other)), *self._value(others[0], value)]
+            return [f"if {value} is None:", *_indented([_Part(repr(null))]), "else:", *_indented(written)]
         if others == schema and all(isinstance(branch, dict) and branch["type"] == "record" for branch in schema):
             name, record, branches = self._new("name"), self._new("record"), self._new("branches")
             known = {branch["name"]: (index, self.function(branch)) for index, branch in enumerate(schema)}
@@ -152,9 +184,26 @@ class _Source:
             self.lines.append(f"{branches} = {{{table}}}")
             branch, write = self._new("branch"), self._new("write")
             return [
-                f"{name}, {record} = {value}",
-                f"{branch}, {write} = {branches}[{name}]",
-                f"add({branch})",
+                _Set(f"{name}, {record} = {value}"),
+                _Set(f"{branch}, {write} = {branches}[{name}]"),
+                _Part(branch),
                 f"{write}(parts, {record})",
             ]
         raise AvroError(f"A union of {len(schema)} such types cannot be written yet.")
+
+
+def _indented(code: Code) -> list[str]:
+    """The lines of *code* as a block: one statement for all parts with nothing between them that appends."""
+    lines: list[str] = []
+    parts: list[str] = []
+    for line in [*code, ""]:
+        if isinstance(line, _Part):
+            parts.append(line)
+        elif isinstance(line, _Set):
+            lines.append(line)
+        else:
+            if parts:
+                lines.append(f"parts += ({', '.join(parts)},)")
+                parts = []
+            lines.append(line)
+    return [f"    {line}" for line in lines if line]

@@ -73,7 +73,7 @@ class Careful:
 
     def holds_back(self, work: Work, event: object) -> bool:
         """Whether *work* waits because a suspect runs alone; it goes on by itself afterwards."""
-        if not self._is_one_alone or _suspicion(work) >= _ALONE:
+        if not self.is_one_alone or _suspicion(work) >= _ALONE:
             return False
         self._held.append((work, event))
         work.partition.held.add(work.key)
@@ -132,7 +132,8 @@ class Careful:
     # -- suspects ------------------------------------------------------------------------------------------------
 
     @property
-    def _is_one_alone(self) -> bool:
+    def is_one_alone(self) -> bool:
+        """Whether a suspect runs, and nothing else may start meanwhile."""
         return bool(self._turns) and _ALONE in self._turns.values()
 
     @property
@@ -142,13 +143,13 @@ class Careful:
     def _next_suspects(self) -> None:
         """Give their turns to as many suspects as may run; when none is alone, go on with what was held back."""
         for suspicion, suspects in self._suspects.items():
-            while suspects and not self._is_one_alone and self._has_room(suspicion):
+            while suspects and not self.is_one_alone and self._has_room(suspicion):
                 work, event = suspects.popleft()
                 if not work.partition.closed:
                     self._turns[work] = suspicion
                     work.task = work.partition.spawn(self._run_suspect(work, event, suspicion))
                     work.task.add_done_callback(lambda _, work=work: self._over(work))  # type: ignore[misc]  # a default
-        if not self._is_one_alone:
+        if not self.is_one_alone:
             held, self._held = self._held, []
             for work, event in held:
                 if not work.partition.closed:
@@ -182,7 +183,7 @@ class Careful:
 
     def ended(self, work: Work) -> None:
         """An attempt ended; a suspect may be waiting for quiet."""
-        if self._is_one_alone and work.partition.owner.under_way() <= self._waiting + 1:
+        if self.is_one_alone and work.partition.owner.under_way() <= self._waiting + 1:
             self._quiet.set()
 
     # -- the journal ---------------------------------------------------------------------------------------------

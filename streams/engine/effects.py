@@ -9,7 +9,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import assert_never
 
 from aiokafka import TopicPartition
@@ -366,11 +366,13 @@ def _reason(ended: Ended) -> str:
 
 
 def _record_headers(function: Function, condition: str, ended: Ended, invocation: Invocation) -> Headers:
-    headers: Headers = [
-        ("function", function.resource.encode()),
-        ("condition", condition.encode()),
-        ("attempts", b"%d" % ended.executions),
-    ]
+    headers = _same_headers(function.resource, condition, ended.executions)
     if invocation.traceparent is not None:
-        headers.append(("traceparent", invocation.traceparent.encode()))
+        return [*headers, ("traceparent", invocation.traceparent.encode())]
     return headers
+
+
+@lru_cache(maxsize=1024)
+def _same_headers(resource: str, condition: str, executions: int) -> Headers:
+    """What most records of a function share, also in memory: nobody changes it."""
+    return [("function", resource.encode()), ("condition", condition.encode()), ("attempts", b"%d" % executions)]

@@ -147,8 +147,11 @@ class Processor:
             self._refuse(partition, source, record, invalid, prepared.function, len(invocation.event))
             return
         work = Work(partition, source, record, key, invocation, prepared, None)
-        work.apply(Accept(now_ms, invocation.accepted_at_ms, invocation.due_at_ms, invocation.depth))
         partition.known += 1
+        if not (partition.early or self.careful.is_one_alone or self._is_full(prepared)) and work.begin_at_once(now_ms):
+            self._start(work, event, now_ms)
+            return
+        work.apply(Accept(now_ms, invocation.accepted_at_ms, invocation.due_at_ms, invocation.depth))
         if partition.early and self.cancels.came_before(work, now_ms):
             return
         self.go_on(work, event, now_ms)
@@ -296,15 +299,22 @@ class Processor:
         if state.status == "waiting" and state.due_at_ms <= now_ms:
             if self.careful.holds_back(work, event):
                 return
-            load = work.prepared.load
-            parked = load.long >= self._long_max
-            state = work.apply(Start(state.attempt, now_ms, load.running, work.prepared.reserved, parked))
+            prepared = work.prepared
+            parked = self._is_full(prepared)
+            state = work.apply(Start(state.attempt, now_ms, prepared.load.running, prepared.reserved, parked))
         if state.status == "running":
-            work.begin(now_ms)
-            if not self.careful.starts(work, event):
-                self._attempts.start(work, event)
+            self._start(work, event, now_ms)
         else:
             self.effects.settle(work, now_ms)
+
+    def _is_full(self, prepared: Prepared) -> bool:
+        """Whether no more of it may start, for reasons of ours."""
+        return prepared.load.long >= self._long_max
+
+    def _start(self, work: Work, event: object, now_ms: int) -> None:
+        work.begin(now_ms)
+        if not self.careful.starts(work, event):
+            self._attempts.start(work, event)
 
     async def attempt(self, work: Work, event: object) -> None:
         """Run the function once and write down what came of it."""
@@ -333,7 +343,10 @@ class Processor:
         work.end()
         self.careful.ended(work)
         now_ms = work.partition.owner.now_ms()
-        state = work.apply(Report(work.state.attempt, now_ms, outcome))
+        if outcome.kind == "returned":
+            state = work.succeed(now_ms, outcome)
+        else:
+            state = work.apply(Report(work.state.attempt, now_ms, outcome))
         self.effects.settle(work, now_ms)
         if state.status == "waiting":
             reach("during-schedule")

@@ -11,8 +11,8 @@ from streams.codec.avro import Encode
 from streams.codec.envelope import Invocation
 from streams.codec.retry import Origin
 from streams.core.facts import Fact
-from streams.core.lifecycle import Command, State, decide, evolve
-from streams.core.model import Function
+from streams.core.lifecycle import Command, State, begin, decide, evolve, succeed
+from streams.core.model import Function, Outcome
 from streams.core.routing import Routes
 from streams.engine.partition import Partition, SourceRecord
 from streams.invokers import Runner
@@ -88,6 +88,32 @@ class Work:
         self.facts += facts
         assert self.state is not None
         return self.state
+
+    def begin_at_once(self, now_ms: int) -> bool:
+        """Accept it and start its first attempt, if it may start now; False: nothing is decided."""
+        invocation, prepared = self.invocation, self.prepared
+        begun = begin(
+            now_ms,
+            invocation.accepted_at_ms,
+            invocation.due_at_ms,
+            invocation.depth,
+            prepared.load.running,
+            prepared.reserved,
+            prepared.function.policy,
+        )
+        if begun is None:
+            return False
+        facts, self.state = begun
+        self.facts += facts
+        return True
+
+    def succeed(self, now_ms: int, outcome: Outcome) -> State:
+        """Its attempt has returned."""
+        assert self.state is not None
+        fact, state = succeed(self.state, now_ms, outcome)
+        self.facts.append(fact)
+        self.state = state
+        return state
 
     def begin(self, now_ms: int) -> None:
         """Its attempt counts as under way."""

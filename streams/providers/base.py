@@ -197,8 +197,10 @@ def json_writer(default: Callable[[Any], object] | None = None) -> Callable[[obj
             strict = True
         except (ValueError, RecursionError):
             text, strict = _dump_slowly(value, default)
-        # Only lone surrogates cannot be encoded, and their escape is valid JSON: "\\ud83d".
-        return text.encode(errors="backslashreplace"), strict
+        try:
+            return text.encode(), strict
+        except UnicodeEncodeError:  # lone surrogates, whose escape is valid JSON: "\\ud83d"
+            return text.encode(errors="backslashreplace"), strict
 
     return write
 

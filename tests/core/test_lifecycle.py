@@ -10,7 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, RetryScheduled, Succeeded
-from streams.core.lifecycle import THROTTLED, Accept, Cancel, Command, Report, Start, State, decide, evolve, fold
+from streams.core.lifecycle import (
+    THROTTLED,
+    Accept,
+    Cancel,
+    Command,
+    Report,
+    Start,
+    State,
+    begin,
+    decide,
+    evolve,
+    fold,
+    succeed,
+)
 from streams.core.model import Ended, Ending, Outcome
 from streams.core.policy import Policy
 from streams.providers.aws import Aws
@@ -529,6 +542,48 @@ def test_a_life_of_commands_in_any_order(policy: Policy, commands: list[Command]
         state = fold(state, happened)
 
     check_promises(facts, policy)
+
+
+@given(
+    policy=policies,
+    at_ms=st.integers(0, 700_000),
+    accepted_before_ms=st.integers(0, 700_000),
+    due_before_ms=st.integers(-1, 1),
+    depth=st.integers(1, 120),
+    running=st.integers(0, 2),
+    reserved=st.sampled_from([None, 0, 1, 2]),
+)
+def test_beginning_at_once_is_to_accept_and_then_to_start(
+    policy: Policy,
+    at_ms: int,
+    accepted_before_ms: int,
+    due_before_ms: int,
+    depth: int,
+    running: int,
+    reserved: int | None,
+) -> None:
+    accepted_at_ms, due_at_ms = at_ms - accepted_before_ms, at_ms - due_before_ms
+    accepted = decide(None, Accept(at_ms, accepted_at_ms, due_at_ms, depth), policy)
+    waiting = fold(None, accepted)
+    assert waiting is not None
+    is_due = waiting.status == "waiting" and waiting.due_at_ms <= at_ms
+    started = decide(waiting, Start(1, at_ms, running, reserved), policy) if is_due else ()
+    state = fold(waiting, started)
+    assert state is not None
+
+    begun = begin(at_ms, accepted_at_ms, due_at_ms, depth, running, reserved, policy)
+
+    assert begun == (((*accepted, *started), state) if state.status == "running" else None)
+
+
+@given(policy=policies, executions=st.integers(0, 5), failures=st.integers(0, 5), throttles=st.integers(0, 5))
+def test_succeeding_is_to_report_what_was_returned(
+    policy: Policy, executions: int, failures: int, throttles: int
+) -> None:
+    running = State("running", 1 + failures + throttles, executions, failures, throttles, 1, 2, ERROR)
+    facts = decide(running, Report(running.attempt, 3, OK), policy)
+
+    assert (*succeed(running, 3, OK),) == (*facts, fold(running, facts))
 
 
 def check_promises(facts: list[Fact], policy: Policy) -> None:
