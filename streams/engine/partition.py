@@ -331,7 +331,7 @@ class Early(NamedTuple):
 
 
 class Batch:
-    """The value of one Faust event: the *records* of one source between *start* and *end* (exclusive)."""
+    """The *records* of one source between *start* and *end* (exclusive), on their way to an agent."""
 
     __slots__ = ("end", "era", "partition", "records", "source", "start")
 

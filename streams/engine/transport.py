@@ -1,8 +1,9 @@
 """Faust's Kafka transport with our inside: batches, explicit positions, no commits of its own.
 
-One Faust event is one `Batch`: all records taken from one partition in one poll. Records leave aiokafka's fetcher in
-one synchronous place, `Consumer._take`, which checks that each fetch starts where the last one ended and stops the
-process when it does not. The consumer runs on the worker's own loop: Faust's thread costs a hand-over per fetch.
+One Faust event is what one poll took from a topic: a `Batch` for each of its partitions. Records leave aiokafka's
+fetcher in one synchronous place, `Consumer._take`, which checks that each fetch starts where the last one ended and
+stops the process when it does not. The consumer runs on the worker's own loop: Faust's thread costs a hand-over per
+fetch.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import faust
 from aiokafka import TopicPartition
@@ -38,9 +39,12 @@ REJOIN_PAUSE_S = 0.5
 POLL_INTERVAL_S = 0.005
 """Pause between polls: fewer, larger batches."""
 
+Taken: TypeAlias = tuple[TopicPartition, list[SourceRecord], int]
+"""Records of one partition, and the offset where the read ended."""
+
 
 class BatchSchema(faust.Schema):  # type: ignore[misc]  # Faust's Schema is typed Any
-    """Passes the `Batch` object through Faust's decode step."""
+    """Passes `Batch` objects through Faust's decode step."""
 
     def compile(self, app: Any, **kwargs: Any) -> Any:
         create_event = app.create_event
@@ -157,19 +161,19 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed for
         for waiter in fetcher._fetch_waiters:  # what was fetched before the pause can be taken now
             fetcher._notify(waiter)
 
-    async def deliver(self, batch: Batch) -> None:
-        """Hand *batch* to its agent as one event."""
-        topic, number = batch.source
+    async def deliver(self, *batches: Batch) -> None:
+        """Hand *batches*, all of one topic, to its agent as one event, which costs Faust more than a batch costs us."""
+        topic, number = batches[0].source
         await self.callback(
             ConsumerMessage(
                 topic,
                 number,
-                batch.end - 1,
+                batches[0].end - 1,
                 timestamp=time.time(),
                 timestamp_type=0,
                 headers=(),
                 key=None,
-                value=batch,
+                value=batches,
                 checksum=None,
                 tp=TP(topic, number),
                 generation_id=self.app.consumer_generation_id,
@@ -221,32 +225,42 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed for
 
     async def _read(self, service: Any) -> None:
         """Take what was fetched and deliver it, until *service* or the consumer stops."""
-        engine, stopped, service_stopped = self.engine, self._stopped.is_set, service._stopped.is_set
+        stopped, service_stopped = self._stopped.is_set, service._stopped.is_set
         while not (stopped() or service_stopped()):
             if not self.flow_active:
                 await self.wait(self.can_resume_flow)
                 continue
-            fetcher, era = self._thread._consumer._fetcher, engine.era
+            fetcher = self._thread._consumer._fetcher
             with fetcher._subscriptions.fetch_context():
                 taken = self._take(fetcher, self._get_active_partitions())
                 if not taken:  # flow and generation are looked at again every 0.2 s
                     await asyncio.wait([fetcher._create_fetch_waiter()], timeout=0.2)
                     continue
             reach("after-poll")
-            for source, records, end in taken:
-                await self._route(source, records, end)
-                if era != engine.era or not self.flow_active:
-                    break  # the rest is fetched again after the seek
+            await self._route(taken)
             await asyncio.sleep(POLL_INTERVAL_S)
 
-    async def _route(self, source: TopicPartition, records: list[SourceRecord], end: int) -> None:
-        queue = self.engine.queues.get(source)
-        if queue is not None:
+    async def _route(self, taken: list[Taken]) -> None:
+        """What may wait in memory to its queue, the rest to its agents. What a rebalance interrupts is fetched again
+        after the seek.
+        """
+        engine, era = self.engine, self.engine.era
+        at_once: dict[str, list[Batch]] = {}
+        for source, records, end in taken:
+            queue = engine.queues.get(source)
+            if queue is None:
+                batch = Batch(engine.partitions[source.partition], source, records, end)
+                at_once.setdefault(source.topic, []).append(batch)
+                continue
             await queue.add(records, end)
-        else:
-            await self.deliver(Batch(self.engine.partitions[source.partition], source, records, end))
+            if era != engine.era or not self.flow_active:
+                return
+        for batches in at_once.values():
+            await self.deliver(*batches)
+            if era != engine.era or not self.flow_active:
+                return
 
-    def _take(self, fetcher: Any, active: set[TP]) -> list[tuple[TopicPartition, list[SourceRecord], int]]:
+    def _take(self, fetcher: Any, active: set[TP]) -> list[Taken]:
         """Records out of the fetcher, with the offset where each read ended. No await in here."""
         taken = []
         room = self.app.conf.broker_max_poll_records

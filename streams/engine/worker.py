@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +103,11 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
         if self._registry is not None:
             await self._registry.close()
 
-    def process(self, step: Callable[[Batch], None], batch: Batch) -> None:
-        """Process *batch*. An exception is fatal: Faust would go on with the next batch, and this one would be lost."""
+    def process(self, step: Callable[[Batch], None], batches: Iterable[Batch]) -> None:
+        """Process *batches*. An exception is fatal: Faust would go on with the next ones, and these would be lost."""
         try:
-            step(batch)
+            for batch in batches:
+                step(batch)
         except Exception as error:
             self.engine.task_failed(error)
 
@@ -215,28 +216,28 @@ def _add_agents(app: StreamsApp) -> None:
     topics = app.engine.topics
 
     @app.agent(app.topic(topics.invocations, schema=BatchSchema(), acks=False), name="invocations")  # type: ignore[untyped-decorator]
-    async def invocations(batches: AsyncIterator[Batch]) -> None:
+    async def invocations(events: AsyncIterator[Iterable[Batch]]) -> None:
         """Accepts new invocations and runs their first attempt."""
-        async for batch in batches:
-            app.process(app.processor.invocations, batch)
+        async for batches in events:
+            app.process(app.processor.invocations, batches)
 
     @app.agent(app.topic(topics.commands, schema=BatchSchema(), acks=False), name="commands")  # type: ignore[untyped-decorator]
-    async def commands(batches: AsyncIterator[Batch]) -> None:
+    async def commands(events: AsyncIterator[Iterable[Batch]]) -> None:
         """Cancels invocations."""
-        async for batch in batches:
-            app.process(app.processor.commands, batch)
+        async for batches in events:
+            app.process(app.processor.commands, batches)
 
     @app.agent(app.topic(topics.deliveries, schema=BatchSchema(), acks=False), name="deliveries")  # type: ignore[untyped-decorator]
-    async def deliveries(batches: AsyncIterator[Batch]) -> None:
+    async def deliveries(events: AsyncIterator[Iterable[Batch]]) -> None:
         """Gives services outside Kafka what ended invocations leave for them."""
-        async for batch in batches:
-            app.process(app.processor.deliver, batch)
+        async for batches in events:
+            app.process(app.processor.deliver, batches)
 
     @app.agent(TierTopics(app, topics=topics.tiers, schema=BatchSchema(), acks=False), name="retries")  # type: ignore[untyped-decorator]
-    async def retries(batches: AsyncIterator[Batch]) -> None:
+    async def retries(events: AsyncIterator[Iterable[Batch]]) -> None:
         """Runs the attempts that waited in a retry tier."""
-        async for batch in batches:
-            app.process(app.processor.retries, batch)
+        async for batches in events:
+            app.process(app.processor.retries, batches)
 
 
 def run_worker(settings: Settings, loglevel: str = "info") -> None:
