@@ -26,7 +26,11 @@ _WORK = {"retention.ms": 14 * _DAY_MS}
 """Work waits here while every worker is down, so it is kept for two weeks."""
 _HISTORY = {"retention.ms": 7 * _DAY_MS}
 _DEAD = {"retention.ms": 30 * _DAY_MS}
-_STATE = {"cleanup.policy": "compact", "segment.bytes": 64 << 20, "min.cleanable.dirty.ratio": "0.2"}
+_STATE = {"cleanup.policy": "compact", "segment.bytes": 4 * RECORD_BYTES_MAX, "min.cleanable.dirty.ratio": "0.2"}
+# A new owner reads all of a changelog that is not compacted, and only closed segments are. At 60 requests a second in a
+# partition 64 MB are half a million records, of which a few thousand say something. And Kafka keeps deletions for a
+# day, for who has begun to read before them; a new owner is through after minutes.
+_CHANGELOG = _STATE | {"segment.ms": 5 * 60_000, "delete.retention.ms": 15 * 60_000}
 
 _SIZE = "max.message.bytes"
 
@@ -52,7 +56,7 @@ def wanted(topics: Topics, destinations: Iterable[str] = ()) -> dict[str, dict[s
     }
     tier = {**_WORK, _SIZE: RECORD_BYTES_MAX - DEAD_LETTER_OVERHEAD_BYTES}
     configs |= {name: tier for name in (topics.commands, *topics.tiers)}
-    configs[topics.changelog] = _STATE
+    configs[topics.changelog] = _CHANGELOG
     configs |= dict.fromkeys((*topics.records, topics.facts), _HISTORY)
     configs[topics.dlq] = _DEAD
     configs[topics.functions] = _STATE

@@ -18,7 +18,7 @@ from aiokafka.consumer.fetcher import FetchResult
 from streams.engine.crashpoints import reach
 from streams.engine.transaction import Waiting
 
-_FETCH_BYTES = 4 << 20
+_FETCH_BYTES = 1 << 20
 _FETCH_WAIT_MS = 5
 """The broker answers one fetch after the other: one that waits at the end of a partition holds up the next one's."""
 _READ_UNCOMMITTED, _READ_COMMITTED = 0, 1
