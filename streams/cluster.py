@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any, Self
 from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.protocol.metadata import MetadataRequest
 
 from streams.codec.dead_letter import DEAD_LETTER_OVERHEAD_BYTES
 from streams.codec.retry import RETRY_OVERHEAD_BYTES
@@ -20,6 +22,9 @@ from streams.topics import Topics
 
 RECORD_BYTES_MAX = 16 * 1024 * 1024
 """Largest record of our topics: an AWS event (1 MiB), its response (6 MiB) and room for larger providers."""
+
+VISIBLE_S = 30.0
+"""A broker knows a new topic by then."""
 
 _DAY_MS = 24 * 3600 * 1000
 _WORK = {"retention.ms": 14 * _DAY_MS}
@@ -116,7 +121,7 @@ class Cluster:
         return sizes
 
     async def create(self, topics: Topics, destinations: Iterable[str] = ()) -> list[str]:
-        """Make what is missing; what exists is left alone. Returns the names of topics that were made."""
+        """Make what is missing, and return the names of what was made once it is there; what exists is left alone."""
         existing = await self.topics()
         settings = self.settings
         counts = Counter(existing[name].partitions for name in topics.partitioned if name in existing)
@@ -133,11 +138,34 @@ class Cluster:
             ]
             if faults:
                 raise BrokerError("topics could not be created: " + "; ".join(faults))
+            await self._until_visible({topic.name for topic in new})
         return [topic.name for topic in new]
+
+    async def _until_visible(self, names: set[str]) -> None:
+        """The controller has made them; brokers hear of it a little later, and a worker would miss them."""
+        client = self._admin._client
+        for broker in client.cluster.brokers():
+            try:
+                async with asyncio.timeout(VISIBLE_S):
+                    while not names <= _with_leaders(await client.send(broker.nodeId, MetadataRequest(None))):  # noqa: ASYNC110  # Kafka calls nobody
+                        await asyncio.sleep(0.05)
+            except (TimeoutError, kafka_errors.KafkaError) as error:
+                raise BrokerError(
+                    f"the topics are made, but broker {broker.nodeId} does not tell of them: {error!r}"
+                ) from error
 
     async def delete(self, names: Iterable[str]) -> None:
         """Delete topics; one that is not there is no error."""
         await self._admin.delete_topics(list(names))
+
+
+def _with_leaders(metadata: Any) -> set[str]:
+    """The topics in an answer to `MetadataRequest` that can be written to."""
+    return {
+        topic["topic"]
+        for topic in metadata.to_object()["topics"]
+        if not topic["error_code"] and all(partition["leader"] >= 0 for partition in topic["partitions"])
+    }
 
 
 def fault(topics: Topics, existing: Mapping[str, Topic], destinations: Iterable[str] = ()) -> str | None:
