@@ -143,29 +143,28 @@ class Cluster:
 
     async def _until_visible(self, names: set[str]) -> None:
         """The controller has made them; brokers hear of it a little later, and a worker would miss them."""
-        client = self._admin._client
-        for broker in client.cluster.brokers():
+        for broker in self._admin._client.cluster.brokers():
             try:
                 async with asyncio.timeout(VISIBLE_S):
-                    while not names <= _with_leaders(await client.send(broker.nodeId, MetadataRequest(None))):  # noqa: ASYNC110  # Kafka calls nobody
+                    while not await self._tells_of(names, broker.nodeId):  # noqa: ASYNC110  # Kafka calls nobody
                         await asyncio.sleep(0.05)
             except (TimeoutError, kafka_errors.KafkaError) as error:
                 raise BrokerError(
                     f"the topics are made, but broker {broker.nodeId} does not tell of them: {error!r}"
                 ) from error
 
+    async def _tells_of(self, names: set[str], node: int) -> bool:
+        """Whether this broker knows topics with these *names* and who leads their partitions."""
+        metadata = (await self._admin._client.send(node, MetadataRequest(None))).to_object()
+        return names <= {
+            topic["topic"]
+            for topic in metadata["topics"]
+            if not topic["error_code"] and all(partition["leader"] >= 0 for partition in topic["partitions"])
+        }
+
     async def delete(self, names: Iterable[str]) -> None:
         """Delete topics; one that is not there is no error."""
         await self._admin.delete_topics(list(names))
-
-
-def _with_leaders(metadata: Any) -> set[str]:
-    """The topics in an answer to `MetadataRequest` that can be written to."""
-    return {
-        topic["topic"]
-        for topic in metadata.to_object()["topics"]
-        if not topic["error_code"] and all(partition["leader"] >= 0 for partition in topic["partitions"])
-    }
 
 
 def fault(topics: Topics, existing: Mapping[str, Topic], destinations: Iterable[str] = ()) -> str | None:
