@@ -148,10 +148,10 @@ class Cluster:
                 async with asyncio.timeout(VISIBLE_S):
                     while not await self._tells_of(names, broker.nodeId):  # noqa: ASYNC110  # Kafka calls nobody
                         await asyncio.sleep(0.05)
-            except (TimeoutError, kafka_errors.KafkaError) as error:
-                raise BrokerError(
-                    f"the topics are made, but broker {broker.nodeId} does not tell of them: {error!r}"
-                ) from error
+            except TimeoutError:
+                raise BrokerError(f"the topics are made, but broker {broker.nodeId} does not tell of them") from None
+            except kafka_errors.KafkaError:
+                continue  # it is away: it misleads nobody
 
     async def _tells_of(self, names: set[str], node: int) -> bool:
         """Whether this broker knows topics with these *names* and who leads their partitions."""
