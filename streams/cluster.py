@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -25,6 +27,12 @@ RECORD_BYTES_MAX = 16 * 1024 * 1024
 
 VISIBLE_S = 30.0
 """A broker knows a new topic by then."""
+
+REQUEST_S = 15.0
+ANSWER_S = 2 * REQUEST_S
+"""A cluster answers by then: it knows that a broker is away, and a new one has chosen its coordinators."""
+
+T = TypeVar("T")
 
 _DAY_MS = 24 * 3600 * 1000
 _WORK = {"retention.ms": 14 * _DAY_MS}
@@ -72,6 +80,25 @@ def wanted(topics: Topics, destinations: Iterable[str] = ()) -> dict[str, dict[s
     }
 
 
+async def answered(client: Any, ask: Callable[[], Awaitable[T]]) -> T:
+    """What *ask* has from a cluster in which a broker may be away: asked again, *client* mostly takes another.
+
+    Raises what *ask* raises, after `ANSWER_S` if it is transient.
+    """
+    end = time.monotonic() + ANSWER_S
+    while True:
+        try:
+            return await ask()
+        except TimeoutError as error:
+            if time.monotonic() > end:
+                raise BrokerError(f"the cluster has not answered for {ANSWER_S:.0f} s; is a broker down?") from error
+        except kafka_errors.KafkaError as error:
+            if not error.retriable or time.monotonic() > end:
+                raise
+        await client.force_metadata_update()
+        await asyncio.sleep(0.1)
+
+
 @dataclass(slots=True)
 class Cluster:
     """An administrative connection; use it as ``async with``. Raises `BrokerError` when the cluster does not answer."""
@@ -80,7 +107,7 @@ class Cluster:
     _admin: Any = field(default=None, init=False)
 
     async def __aenter__(self) -> Self:
-        self._admin = AIOKafkaAdminClient(**self.settings.kafka(), request_timeout_ms=15_000)
+        self._admin = AIOKafkaAdminClient(**self.settings.kafka(), request_timeout_ms=int(REQUEST_S * 1000))
         try:
             await self._admin.start()
         except (kafka_errors.KafkaError, OSError) as error:
@@ -96,14 +123,22 @@ class Cluster:
     ) -> None:
         await self._admin.close()
 
+    async def _answered(self, ask: Callable[[], Awaitable[T]]) -> T:
+        return await answered(self._admin._client, ask)
+
     async def identity(self) -> str:
         """The cluster's id: two clusters never share one."""
-        found: str = (await self._admin.describe_cluster())["cluster_id"]
+        found: str = (await self._answered(self._admin.describe_cluster))["cluster_id"]
         return found
+
+    async def committed_offsets(self, group: str) -> dict[TopicPartition, int]:
+        """The offsets up to which the members of *group* are done."""
+        offsets = await self._answered(lambda: self._admin.list_consumer_group_offsets(group))
+        return {partition: position.offset for partition, position in offsets.items()}
 
     async def topics(self) -> dict[str, Topic]:
         """Every topic of the cluster by name."""
-        described = [topic for topic in await self._admin.describe_topics() if not topic["is_internal"]]
+        described = [topic for topic in await self._answered(self._admin.describe_topics) if not topic["is_internal"]]
         names = [topic["topic"] for topic in described]
         sizes = await self._record_sizes(names) if names else {}
         return {
@@ -114,7 +149,7 @@ class Cluster:
     async def _record_sizes(self, names: list[str]) -> dict[str, int]:
         resources = [ConfigResource(ConfigResourceType.TOPIC, name, {_SIZE: None}) for name in names]
         sizes = {}
-        for response in await self._admin.describe_configs(resources):
+        for response in await self._answered(lambda: self._admin.describe_configs(resources)):
             for code, _, _, name, entries in response.resources:
                 if code == 0:
                     sizes[name] = next((int(entry[1]) for entry in entries if entry[0] == _SIZE), 1_048_588)
@@ -132,7 +167,7 @@ class Cluster:
             if name not in existing
         ]
         if new:
-            response = await self._admin.create_topics(new)
+            response = await self._answered(lambda: self._admin.create_topics(new))
             faults = [
                 f"{name}: {message or code}" for name, code, message, *_ in response.topic_errors if code not in (0, 36)
             ]
@@ -164,7 +199,7 @@ class Cluster:
 
     async def delete(self, names: Iterable[str]) -> None:
         """Delete topics; one that is not there is no error."""
-        await self._admin.delete_topics(list(names))
+        await self._answered(lambda: self._admin.delete_topics(list(names)))
 
 
 def fault(topics: Topics, existing: Mapping[str, Topic], destinations: Iterable[str] = ()) -> str | None:

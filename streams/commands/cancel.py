@@ -15,11 +15,10 @@ from streams.codec.envelope import REQUEST_ID_CHARS_MAX
 from streams.codec.errors import InputRejected
 from streams.codec.facts import read_facts
 from streams.codec.text import checked
-from streams.commands.base import existing_topics, pass_settings, producing, progress, run, time_text
+from streams.commands.base import connected, existing_topics, pass_settings, producing, progress, run, time_text
 from streams.commands.documents import Documents, providers
 from streams.commands.outcomes import GRACE_S, Outcomes
 from streams.commands.reading import Decoder, Offsets, Reader, Record, partitions_of
-from streams.commands.topics import committed_offsets
 from streams.core.facts import Fact, Failed, RetryScheduled, Succeeded
 from streams.errors import BrokerError
 from streams.settings import Settings
@@ -126,11 +125,12 @@ async def _cancel_and_wait(settings: Settings, ids: Sequence[str], timeout_s: fl
 
 async def _taken(settings: Settings, commands: Offsets) -> None:
     """Returns once workers are done with all *commands*, and what they wrote because of them can be read."""
-    while True:
-        offsets = await committed_offsets(settings)
-        if all(offsets.get(partition, 0) >= end for partition, end in commands.items()):
-            break
-        await asyncio.sleep(ASK_EVERY_S)
+    async with connected(settings) as cluster:
+        while True:
+            offsets = await cluster.committed_offsets(settings.topics.app_id)
+            if all(offsets.get(partition, 0) >= end for partition, end in commands.items()):
+                break
+            await asyncio.sleep(ASK_EVERY_S)
     await asyncio.sleep(GRACE_S)
 
 

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import Any
 
 import click
-from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError
 
 from streams import cluster
 from streams.cluster import Topic
 from streams.commands.base import columns, connected, pass_settings, run
 from streams.commands.reading import Reader, partitions_of
-from streams.errors import BrokerError, ConfigurationError
+from streams.errors import ConfigurationError
 from streams.functions import load_functions
 from streams.settings import Settings
-
-VISIBLE_TIMEOUT_S = 30.0
-"""A broker learns of a new topic a moment after the controller has made it."""
-
-COORDINATOR_TIMEOUT_S = 10.0
-"""A new cluster takes a second to have a group coordinator."""
 
 
 @click.group()
@@ -88,22 +78,19 @@ def _refuse_fault(settings: Settings, existing: dict[str, Topic], destinations: 
 async def _create(settings: Settings, destinations: frozenset[str]) -> tuple[list[str], dict[str, Topic]]:
     async with connected(settings) as admin:
         made = await admin.create(settings.topics, destinations)
-        async with asyncio.timeout(VISIBLE_TIMEOUT_S):
-            while not (existing := await admin.topics()).keys() >= set(made):  # noqa: ASYNC110  # Kafka calls nobody
-                await asyncio.sleep(0.05)
-        return made, existing
+        return made, await admin.topics()
 
 
 async def _rows(settings: Settings, destinations: frozenset[str]) -> tuple[list[list[str]], dict[str, Topic]]:
     """A row of text for each topic of ours that exists."""
     async with connected(settings) as admin:
         existing = await admin.topics()
+        committed = await admin.committed_offsets(settings.topics.app_id)
     names = [name for name in (*settings.topics.all, *sorted(destinations)) if name in existing]
     if not names:
         return [], existing
     async with Reader(settings, partitions_of(names, existing)) as reader:
         first, end = await reader.bounds()
-    committed = await committed_offsets(settings)
     sources = settings.topics.sources
     rows = []
     for name in names:
@@ -112,21 +99,3 @@ async def _rows(settings: Settings, destinations: frozenset[str]) -> tuple[list[
         lag = sum(end[partition] - max(first[partition], committed.get(partition, 0)) for partition in partitions)
         rows.append([name, str(len(partitions)), str(records), str(max(0, lag)) if name in sources else ""])
     return rows, existing
-
-
-async def committed_offsets(settings: Settings) -> dict[TopicPartition, int]:
-    """The offsets up to which the workers are done."""
-    admin = AIOKafkaAdminClient(**settings.kafka())
-    try:
-        await admin.start()
-        async with asyncio.timeout(COORDINATOR_TIMEOUT_S):
-            while True:
-                try:
-                    offsets = await admin.list_consumer_group_offsets(settings.topics.app_id)
-                    return {partition: position.offset for partition, position in offsets.items()}
-                except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError):
-                    await asyncio.sleep(0.1)
-    except TimeoutError:
-        raise BrokerError(f"the group {settings.topics.app_id} has no coordinator; is a broker down?") from None
-    finally:
-        await admin.close()

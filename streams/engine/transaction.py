@@ -24,6 +24,7 @@ from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
+from streams.cluster import answered
 from streams.engine import wire
 from streams.engine.crashpoints import reach, reach_next
 from streams.engine.skipped import COMMITTED, OFFSETS, Described, finish_skipped
@@ -143,8 +144,9 @@ class TransactionalProducer:
 
     async def _require_transactions(self) -> None:
         """Refuse a cluster that does not speak transaction version 2."""
-        node = self._client.get_random_node()
-        features = wire.finalized_features(await self._client.send(node, wire.ApiVersions()))
+        client = self._client
+        versions = await answered(client, lambda: client.send(client.get_random_node(), wire.ApiVersions()))
+        features = wire.finalized_features(versions)
         if features.get("transaction.version", 0) < 2:
             raise BrokerError(
                 "this cluster does not have transaction.version 2: Streams needs Apache Kafka 4.0 or newer "
@@ -229,7 +231,12 @@ class TransactionalProducer:
         Their owner is dead or stopped; a slow but live one is fenced and exits, having lost nothing visible.
         """
         for broker in self._client.cluster.brokers():
-            response = await self._client.send(broker.nodeId, wire.ListTransactions(["Ongoing"], [], older_ms))
+            try:
+                response = await self._client.send(broker.nodeId, wire.ListTransactions(["Ongoing"], [], older_ms))
+            except kafka_errors.KafkaError as error:
+                if not error.retriable:
+                    raise
+                continue  # it is away: another broker coordinates its transactions soon
             for transactional_id, *_ in response.transactions:
                 if transactional_id.startswith(prefix) and transactional_id != self.transactional_id:
                     log.warning("fencing the open transaction of %s", transactional_id)
