@@ -15,7 +15,6 @@ from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.fetch import FetchRequest
-from aiokafka.record.memory_records import MemoryRecords
 
 from streams.codec.avro import Codec, load_schemas
 from streams.codec.envelope import Invocation, read_invocation
@@ -23,6 +22,7 @@ from streams.codec.errors import AvroError, InputRejected, SchemaNeeded
 from streams.codec.registry import Registry
 from streams.codec.retry import Origin
 from streams.console.store import InvocationStatus, RecordPlace
+from streams.engine.fetched import LenientRecords
 from streams.errors import BrokerError
 from streams.settings import Settings
 
@@ -129,7 +129,7 @@ class Payloads:
         [(_, [(_, error_code, *_, batches)])] = response.topics
         if error_code:
             raise kafka_errors.for_code(error_code)()
-        records: Any = MemoryRecords(batches or b"")
+        records: Any = LenientRecords(batches or b"")
         while records.has_next():
             for record in records.next_batch():
                 if record.offset == offset:

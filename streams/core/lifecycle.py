@@ -143,7 +143,7 @@ def evolve(state: State | None, fact: Fact) -> State:
             assert_never(fact)
 
 
-def begin(
+def accept_and_start(
     at_ms: int, accepted_at_ms: int, due_at_ms: int, depth: int, running: int, reserved: int | None, policy: Policy
 ) -> tuple[tuple[Accepted, AttemptStarted], State] | None:
     """What `Accept` and then `Start` come to for an invocation that may run at once; None: decide one after the other.

@@ -15,6 +15,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import FetchResult
 
+from streams.engine import fetched
 from streams.engine.crashpoints import reach
 from streams.engine.transaction import Waiting
 
@@ -28,6 +29,7 @@ class StateReader:
     """A consumer for one recovery: offsets of the sources, then the changelog."""
 
     def __init__(self, kafka: Mapping[str, Any], topics: Collection[str]) -> None:
+        fetched.install()
         self._topics = list(topics)
         self._consumer: Any = AIOKafkaConsumer(
             **kafka,

@@ -11,7 +11,7 @@ from streams.codec.avro import Encode
 from streams.codec.envelope import Invocation
 from streams.codec.retry import Origin
 from streams.core.facts import Fact
-from streams.core.lifecycle import Command, State, begin, decide, evolve, succeed
+from streams.core.lifecycle import Command, State, accept_and_start, decide, evolve, succeed
 from streams.core.model import Function, Outcome
 from streams.core.routing import Routes
 from streams.engine.partition import Partition, SourceRecord
@@ -89,10 +89,10 @@ class Work:
         assert self.state is not None
         return self.state
 
-    def begin_at_once(self, now_ms: int) -> bool:
+    def accept_and_start(self, now_ms: int) -> bool:
         """Accept it and start its first attempt, if it may start now; False: nothing is decided."""
         invocation, prepared = self.invocation, self.prepared
-        begun = begin(
+        begun = accept_and_start(
             now_ms,
             invocation.accepted_at_ms,
             invocation.due_at_ms,

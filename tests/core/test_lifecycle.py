@@ -18,7 +18,7 @@ from streams.core.lifecycle import (
     Report,
     Start,
     State,
-    begin,
+    accept_and_start,
     decide,
     evolve,
     fold,
@@ -571,7 +571,7 @@ def test_beginning_at_once_is_to_accept_and_then_to_start(
     state = fold(waiting, started)
     assert state is not None
 
-    begun = begin(at_ms, accepted_at_ms, due_at_ms, depth, running, reserved, policy)
+    begun = accept_and_start(at_ms, accepted_at_ms, due_at_ms, depth, running, reserved, policy)
 
     assert begun == (((*accepted, *started), state) if state.status == "running" else None)
 

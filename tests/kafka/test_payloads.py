@@ -2,20 +2,26 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
 from click.testing import CliRunner, Result
 
 from kafka.projecting import running, until
-from kafka.support import Deployment
+from kafka.support import Deployment, new_id
 from streams.cli import main
 from streams.console.payloads import Payloads
 from streams.console.projector import Projector
 from streams.console.store import InvocationStatus, ReadModel, RecordPlace
+from streams.doctor.poison import broken_header, with_broken_header
+from streams.engine import wire
 from streams.errors import BrokerError
 from streams.providers import PROVIDERS
 from streams.settings import Settings
@@ -102,6 +108,36 @@ def test_event_and_record_are_those_of_the_invocation(deployment: Deployment, se
     schema, datum = record
     assert schema == "AwsInvocationRecord"
     assert b'"requestPayload":{ "n" : 1 }' in PROVIDERS["aws"].document(datum)
+
+
+async def write_with_broken_header(settings: Settings, request_id: str) -> None:
+    """An invocation with the header of another program, whose name is no UTF-8."""
+    made = broken_header(Random(1), request_id)
+    named = (made.headers[0], ("function", b"echo"), ("request-id", request_id.encode()))
+    batch = with_broken_header(made._replace(value=b"[ 3 ]", headers=named), int(time.time() * 1000))
+    topic = settings.topics.invocations
+    client = AIOKafkaClient(**settings.kafka())
+    await client.bootstrap()
+    try:
+        await client.set_topics({topic})
+        leader = client.cluster.leader_for_partition(TopicPartition(topic, 0))
+        answer = await client.send(leader, wire.Produce(None, -1, 15_000, [(topic, [(0, batch, {})], {})]))
+    finally:
+        await client.close()
+    assert [entry[1] for _, entries, _ in answer.responses for entry in entries] == [0]
+
+
+def test_a_header_that_nobody_can_read_is_in_nobodys_way(deployment: Deployment, settings: Settings, store: ReadModel):
+    request_id = new_id("broken")
+    asyncio.run(write_with_broken_header(settings, request_id))
+    deployment.success(request_id)
+    project(settings, store)
+
+    async def fetch() -> bytes | None:
+        async with Payloads(settings) as payloads:
+            return await payloads.event(status_of(store, request_id))
+
+    assert asyncio.run(fetch()) == b"[ 3 ]"
 
 
 def test_the_places_are_those_of_kafka(deployment: Deployment, settings: Settings, store: ReadModel):
