@@ -199,7 +199,14 @@ class Cluster:
 
     async def delete(self, names: Iterable[str]) -> None:
         """Delete topics; one that is not there is no error."""
-        await self._answered(lambda: self._admin.delete_topics(list(names)))
+        response = await self._answered(lambda: self._admin.delete_topics(list(names)))
+        faults = [
+            f"{name}: {kafka_errors.for_code(code).description or code}"
+            for name, code, *_ in response.topic_error_codes
+            if code not in (0, kafka_errors.UnknownTopicOrPartitionError.errno)
+        ]
+        if faults:
+            raise BrokerError("topics could not be deleted: " + "; ".join(faults))
 
 
 def fault(topics: Topics, existing: Mapping[str, Topic], destinations: Iterable[str] = ()) -> str | None:

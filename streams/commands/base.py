@@ -121,12 +121,13 @@ def progress(label: str, length: int, *, least: int = 1) -> Iterator[Bar]:
 
 @contextlib.contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
-    """Within, SIGTERM and SIGHUP do what Ctrl-C does, whatever that is at the time."""
+    """Within, SIGTERM and SIGHUP do what Ctrl-C does, whatever that is at the time; `nohup` is respected."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    heeded = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in heeded}
     try:
         yield
     finally:

@@ -42,7 +42,7 @@ EXIT_INTERRUPTED = 130
 @click.option(
     "--json",
     "json_file",
-    type=click.File("w", encoding="utf-8"),
+    type=click.File("w", encoding="utf-8", lazy=False),
     metavar="FILE",
     help="Write a line of JSON for each scenario; - is standard output, which then has nothing else.",
 )

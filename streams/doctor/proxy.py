@@ -47,6 +47,8 @@ class Proxy:
 
     def __init__(self) -> None:
         self.port = 0
+        self.carried = 0
+        """Connections so far."""
         self._weather = CLEAR
         self._changed = asyncio.Condition()
         self._server: asyncio.Server | None = None
@@ -101,6 +103,7 @@ class Proxy:
             host, port = (await reader.readline()).decode().split()
             await self._let_through("requests")
             target_reader, target_writer = await asyncio.open_connection(host, int(port))
+            self.carried += 1
             with self._known(target_writer):
                 await _until_one_ends(
                     self._pump("requests", reader, target_writer), self._pump("answers", target_reader, writer)

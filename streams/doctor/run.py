@@ -60,7 +60,14 @@ def run_doctor(request: Request) -> Report:
         else:
             settings = request.settings
         settings = _apart(settings, stack)
-        return Report(request.options, list(_results(request, settings, broker, folder)))
+        results: list[Result] = []
+        try:
+            results.extend(_results(request, settings, broker, folder))
+        except StreamsError:
+            if results:  # they took their time; the error says why there are no more
+                _say(f"\n{report.table(Report(request.options, results))}")
+            raise
+        return Report(request.options, results)
 
 
 def _results(request: Request, settings: Settings, broker: Broker | None, folder: Path) -> Iterator[Result]:
@@ -103,14 +110,14 @@ def _hold(scenario: Scenario, size: Size, seed: int, settings: Settings, broker:
 async def _until_told(holding: Coroutine[Any, Any, Result]) -> Result | None:
     """The result, or None after a signal: then it was cancelled, once, however often the signal comes."""
     task, loop = asyncio.ensure_future(holding), asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: handler for number in SIGNALS if (handler := signal.getsignal(number)) != signal.SIG_IGN}
     told: list[bool] = []
 
     def tell() -> None:
         if not told:
             told.append(task.cancel())
 
-    for number in SIGNALS:
+    for number in before:
         loop.add_signal_handler(number, tell)
     try:
         return await task

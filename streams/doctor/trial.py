@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
@@ -139,10 +140,19 @@ class Trial:
     async def stop(self, slot: int) -> None:
         """Have a worker end in good order, and wait for that."""
         self.crew.terminate(slot)
-        if await self.crew.gone(slot) is None:
+        await self.stopped(slot)
+
+    async def stopped(self, slot: int) -> None:
+        """Wait until a worker that was told to stop has ended in good order; without one in the slot, do nothing."""
+        if self.crew.slots[slot].process is None:
+            return
+        code = await self.crew.gone(slot)
+        if code is None:
             self.figures.blame(Violation("stop", "", f"worker {slot} did not stop within {STOP_S:.0f} s"))
             self.crew.kill(slot)
             self.struck()
+        elif code and self.scenario.forbids_exits:
+            self.figures.blame(Violation("stop", "", f"worker {slot} was told to stop and ended with exit code {code}"))
 
     async def judge(self) -> None:
         """Judge all that was sent and has not been judged yet."""
@@ -242,6 +252,9 @@ async def _prepare(
     return trial
 
 
+_FILES = ("STREAMS_SSL_CAFILE", "STREAMS_SSL_CERTFILE", "STREAMS_SSL_KEYFILE")
+
+
 def _environment(scenario: Scenario, place: Place) -> dict[str, str]:
     return {
         "STREAMS_BROKER": place.settings.broker,
@@ -249,6 +262,8 @@ def _environment(scenario: Scenario, place: Place) -> dict[str, str]:
         "STREAMS_CONFIG": str(place.folder / "streams.toml"),
         "STREAMS_SESSION_TIMEOUT_MS": str(SESSION_TIMEOUT_MS),
         functions.FOLDER: str(place.folder),
+        # Workers run in the trial's folder.
+        **{name: str(Path(path).absolute()) for name in _FILES if (path := os.environ.get(name))},
         **scenario.settings,
     }
 

@@ -21,6 +21,8 @@ class Silence:
 
     began: float
     """`time.monotonic`."""
+    began_ms: float
+    """Epoch milliseconds. What was written before, and is seen later, says nothing."""
     broken: dict[int, float] = field(default_factory=dict)
     """By partition, when the first outcome came after that."""
 
@@ -50,7 +52,7 @@ class Watch:
 
     def struck(self) -> None:
         """Something was broken just now."""
-        silence = Silence(time.monotonic())
+        silence = Silence(time.monotonic(), time.time() * 1000)
         self.silences.append(silence)
         self._unbroken.append(silence)
 
@@ -75,7 +77,8 @@ class Watch:
             self._heard.add(record.partition)
             self.latest_ms = max(self.latest_ms, record.timestamp)
             for silence in self._unbroken:
-                silence.broken.setdefault(record.partition, now)
+                if record.timestamp > silence.began_ms:
+                    silence.broken.setdefault(record.partition, now)
         self._unbroken = [silence for silence in self._unbroken if len(silence.broken) < self._numbers]
         if len(self.ended) > before:
             self._moved_at = now

@@ -15,6 +15,8 @@ import socket
 import sys
 from typing import Any
 
+import uvloop
+
 PROXY = "STREAMS_DOCTOR_PROXY"
 """Environment variable: the port of the proxy."""
 
@@ -30,10 +32,15 @@ def main(environment: str, *arguments: str) -> None:
 
 def connect_through(proxy_port: int) -> None:
     """From now on event loops connect through the proxy on *proxy_port*. TLS stays between worker and broker."""
-    direct = asyncio.BaseEventLoop.create_connection
+    for kind in (uvloop.Loop, asyncio.BaseEventLoop):  # workers have the first; it is not derived from the second
+        _connect_through(kind, proxy_port)
+
+
+def _connect_through(kind: Any, proxy_port: int) -> None:
+    direct = kind.create_connection
 
     async def create_connection(
-        loop: asyncio.BaseEventLoop, protocol: Any, host: str, port: int, *, ssl: Any = None, **options: Any
+        loop: asyncio.AbstractEventLoop, protocol: Any, host: str, port: int, *, ssl: Any = None, **options: Any
     ) -> Any:
         tunnel = socket.socket()
         try:
@@ -46,7 +53,7 @@ def connect_through(proxy_port: int) -> None:
             tunnel.close()
             raise
 
-    asyncio.BaseEventLoop.create_connection = create_connection  # type: ignore[assignment,method-assign]  # only ours
+    kind.create_connection = create_connection
 
 
 if __name__ == "__main__":

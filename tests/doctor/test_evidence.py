@@ -70,8 +70,8 @@ def test_metrics_say_whether_everything_is_accounted_for() -> None:
 
 
 def test_a_silence_lasts_until_the_last_partition_is_back() -> None:
-    assert Silence(100.0, {0: 101.0, 1: 104.5}).worst_s() == 4.5
-    assert Silence(100.0).worst_s() is None
+    assert Silence(100.0, 0, {0: 101.0, 1: 104.5}).worst_s() == 4.5
+    assert Silence(100.0, 0).worst_s() is None
 
 
 def test_memory_that_grows_is_a_fault_and_what_happens_while_warming_up_is_not() -> None:

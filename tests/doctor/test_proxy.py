@@ -127,10 +127,12 @@ async def test_a_close_at_one_end_is_a_close_at_the_other(proxy: Proxy, echo: Ec
         assert await reader.read() == b""
 
 
-async def test_a_worker_connects_through_its_proxy(proxy: Proxy, echo: Echo) -> None:
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_a_worker_connects_through_its_proxy(proxy: Proxy, echo: Echo, loop: str) -> None:
     await proxy.change(WEATHERS["answers lost"])
     code = f"""
 import asyncio
+import {loop}
 from streams.doctor.worker import connect_through
 
 async def main():
@@ -141,7 +143,7 @@ async def main():
     writer.close()
 
 connect_through({proxy.port})
-asyncio.run(main())
+{loop}.run(main())
 """
     client = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=subprocess.PIPE)
     assert client.stdout is not None
@@ -151,4 +153,4 @@ asyncio.run(main())
 
     assert await client.stdout.readline() == b"b'1'\n"
     assert await client.wait() == 0
-    assert echo.received == b"1"
+    assert (echo.received, proxy.carried) == (b"1", 1)

@@ -177,9 +177,9 @@ async def _full_disk(trial: Trial, lasts_s: float) -> None:
 async def _fill(trial: Trial, topic: str) -> None:
     """Write until the broker has ended, at most twice what it may hold."""
     producer = AIOKafkaProducer(**trial.place.settings.kafka(), max_request_size=2 << 20, request_timeout_ms=5_000)
-    await producer.start()
     try:
-        with contextlib.suppress(KafkaError):
+        with contextlib.suppress(KafkaError):  # the workers may have filled it meanwhile
+            await producer.start()
             for _ in range(2 * (FILE_BYTES_MAX >> 20)):
                 await producer.send_and_wait(topic, bytes(1 << 20), partition=0)
     finally:

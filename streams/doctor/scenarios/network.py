@@ -9,6 +9,7 @@ from streams.doctor.inputs import mixed
 from streams.doctor.proxy import CLEAR, WEATHERS
 from streams.doctor.scenarios.planning import chance, half_named, moments
 from streams.doctor.trial import Scenario, Size, Strike, Trial
+from streams.laws import Violation
 
 SLOW = 0
 """This worker's network is slow throughout."""
@@ -46,6 +47,9 @@ async def cuts(trial: Trial, plan: tuple[Strike, ...]) -> None:
             await trial.proxies[slot].change(replace(CLEAR, delay_s=usual(slot)))
         if strike.slot < 0:
             trial.watch.healed()  # before, nobody could have gone on
+    for slot, proxy in enumerate(trial.proxies):
+        if not proxy.carried:
+            trial.figures.blame(Violation("network", "", f"worker {slot} did not connect through its proxy"))
 
 
 NETWORK = Scenario(

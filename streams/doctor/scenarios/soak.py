@@ -63,6 +63,8 @@ async def soak(trial: Trial, plan: tuple[Strike, ...]) -> None:
         await trial.load.reached(trial.size.invocations)
     finally:
         measuring.cancel()
+    if trial.crew.slots[SURVIVOR].starts > 1:
+        trial.figures.blame(Violation("survivor", "", "the worker that nobody killed ended: its memory says nothing"))
     growth = growth_of(samples)
     if growth is not None:
         trial.notes = f"RSS {growth.rss_mb_h:+.1f} MB/h, open files {growth.files_h:+.1f}/h in {growth.took_s:.0f} s"

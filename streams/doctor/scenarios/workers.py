@@ -74,7 +74,7 @@ async def storm(trial: Trial, plan: tuple[Strike, ...]) -> None:
     for strike in plan:
         await trial.load.reached(strike.after)
         if strike.kind == "join":
-            await trial.crew.gone(strike.slot)
+            await trial.stopped(strike.slot)
             trial.crew.start(strike.slot)
         else:
             await trial.crew.ready(strike.slot)
