@@ -33,6 +33,8 @@ class Terminal(NamedTuple):
     """*dead letter*: an input that never became an invocation."""
     attempts: int
     """How often the function ran, as the record's header says."""
+    written_ms: float | None = None
+    """When its worker wrote it, by the clock of the executions; None: not known."""
 
 
 class Sample(NamedTuple):
@@ -108,8 +110,15 @@ def attempts_are_counted(history: History) -> Iterator[tuple[str, str]]:
     """L4: the attempts of the record are those that ran, in-flight kills aside.
 
     Each kill can hide one execution from the record, or come between an attempt's start and the function's: then the
-    record counts an attempt that never ran. A cancel is the same to the attempt that it cuts off.
+    record counts an attempt that never ran. A cancel is the same to the attempt that it cuts off. No kill explains an
+    execution in a process that began when the record had been written: its state says that it has ended.
     """
+    written_ms = {it.request_id: it.written_ms for it in history.terminals if it.written_ms is not None}
+    there_since_ms = _there_since_ms(history)
+    for execution in history.executions:
+        ended_ms = written_ms.get(execution.request_id)
+        if ended_ms is not None and ended_ms < there_since_ms[execution.process]:
+            yield execution.request_id, f"ran again in {execution.process}, which began after its record was written"
     ran = Counter(execution.request_id for execution in history.executions)
     for terminal in history.terminals:
         extra = ran[terminal.request_id] - terminal.attempts
@@ -131,10 +140,7 @@ def nothing_starts_late(history: History) -> Iterator[tuple[str, str]]:
     A worker that was frozen may have been replaced without knowing it, and another one has seen to the cancel. So where
     processes were killed or frozen, one that was there before the cancel may not know of it.
     """
-    there_since_ms = dict(history.since_ms)
-    for execution in history.executions:
-        since_ms = there_since_ms.setdefault(execution.process, execution.started_ms)
-        there_since_ms[execution.process] = min(since_ms, execution.started_ms)
+    there_since_ms = _there_since_ms(history)
     for execution in history.executions:
         deadline_ms = history.deadlines_ms.get(execution.request_id)
         if deadline_ms is not None and execution.started_ms > deadline_ms:
@@ -146,6 +152,15 @@ def nothing_starts_late(history: History) -> Iterator[tuple[str, str]]:
         if not history.kills or there_since_ms[execution.process] > cancelled_ms:
             late_ms = execution.started_ms - cancelled_ms
             yield execution.request_id, f"attempt {execution.attempt} started {late_ms:.0f} ms after it was cancelled"
+
+
+def _there_since_ms(history: History) -> dict[str, float]:
+    """When each process was there at the latest."""
+    there_since_ms = dict(history.since_ms)
+    for execution in history.executions:
+        since_ms = there_since_ms.setdefault(execution.process, execution.started_ms)
+        there_since_ms[execution.process] = min(since_ms, execution.started_ms)
+    return there_since_ms
 
 
 def attempts_do_not_overlap(history: History) -> Iterator[tuple[str, str]]:

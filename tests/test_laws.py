@@ -71,6 +71,18 @@ def test_a_kill_may_hide_one_execution_each() -> None:
     assert [violation.law for violation in judge(replace(history, kills=1))] == ["L4"]
 
 
+def test_no_kill_explains_a_process_that_runs_what_had_ended_before_it_began() -> None:
+    history = replace(good(), kills=9)
+    history.terminals[0] = Terminal("a", "success", 1, written_ms=2)
+    history.executions.append(run("a", process="frozen", start=3, end=4))
+    history.executions.append(run("c", process="frozen", start=1, end=2))
+
+    assert judge(history) == []
+    history.executions.append(run("a", process="q", start=3, end=4))
+    assert [(found.law, found.request_id) for found in judge(history)] == [("L4", "a")]
+    assert judge(replace(history, since_ms={"q": 1})) == []
+
+
 def test_a_kill_may_come_before_a_counted_attempt_runs() -> None:
     history = good()
     history.executions = [execution for execution in history.executions if execution.request_id != "c"]

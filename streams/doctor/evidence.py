@@ -22,6 +22,9 @@ from streams.engine.effects import WORKER_CRASHED
 from streams.laws import Execution, History, Sample, Terminal
 from streams.settings import Settings
 
+_CREATE_TIME = 0
+"""Timestamp type: the one who wrote a record says when, not the broker, whose clock may be another."""
+
 
 class Case(NamedTuple):
     """What is judged: a history, and what the laws do not ask for."""
@@ -80,6 +83,7 @@ class Evidence:
             terminals=terminals,
             kills=kills,
             deadlines_ms={name: it.deadline_ms for name, it in sent.items() if it.deadline_ms is not None},
+            since_ms=self._executions.since_ms,
             samples=samples,
             unreadable=unreadable,
             dead_letters={
@@ -98,6 +102,11 @@ class Evidence:
         self._crashed -= crashed
         return Case(history, sent, delivered, committed_ms, crashed)
 
+    def stray(self) -> list[str]:
+        """Requests that ran again, or were delivered again, after they had been given out."""
+        ran = (name for name, executions in self._executions.by_id.items() if executions)
+        return sorted(name for name in {*ran, *self._delivered} if hash(name) in self._judged)
+
     def _executions_of(self, ids: Collection[str]) -> Iterator[Execution]:
         for name in ids:
             yield from self._executions.of(name)
@@ -114,7 +123,8 @@ class Evidence:
         else:
             succeeded = record.topic.endswith(".success")
             attempts = int(dict(record.headers).get("attempts") or b"0")
-            self._add_terminal(Terminal(request_id, "success" if succeeded else "failure", attempts))
+            by_worker = record.timestamp if record.timestamp_type == _CREATE_TIME else None
+            self._add_terminal(Terminal(request_id, "success" if succeeded else "failure", attempts, by_worker))
 
     def _add_dead_letter(self, request_id: str, record: Record) -> None:
         assert record.value is not None

@@ -14,6 +14,8 @@ class Executions:
     def __init__(self, folder: Path) -> None:
         self.by_id: defaultdict[str, list[Execution]] = defaultdict(list)
         """In the order in which they began; their attempts are numbered when all is read (`of`)."""
+        self.since_ms: dict[str, float] = {}
+        """When each process began to run functions."""
         self._folder = folder
         self._read: defaultdict[Path, int] = defaultdict(int)
 
@@ -36,6 +38,7 @@ class Executions:
     def _add(self, process: str, what: str, request_id: str, at: str) -> None:
         executions = self.by_id[request_id]
         if what == "began":
+            self.since_ms.setdefault(process, float(at))
             executions.append(Execution(request_id, 0, process, float(at), None))
             return
         for index in reversed(range(len(executions))):

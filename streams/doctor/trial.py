@@ -207,6 +207,8 @@ async def hold(scenario: Scenario, size: Size, seed: int, place: Place, bar: Bar
     if scenario.forbids_exits:
         for exit_ in trial.crew.exits:
             trial.figures.blame(Violation("exits", "", f"worker {exit_.slot} ended with exit code {exit_.code}"))
+    for name in trial.evidence.stray():
+        trial.figures.blame(Violation("L4", name, "ran or was delivered again long after its end"))
     for terminal in trial.evidence.late:
         trial.figures.blame(Violation("L2", terminal.request_id, "got another terminal record long after its first"))
     return Result(

@@ -6,13 +6,18 @@ from types import SimpleNamespace
 
 import pytest
 
+from streams.cluster import Topic
 from streams.doctor import functions
+from streams.doctor.evidence import Evidence
 from streams.doctor.executions import Executions
+from streams.doctor.inputs import DELIVERED
+from streams.doctor.load import Sent
 from streams.doctor.metrics import read
 from streams.doctor.scenarios.soak import Sample, faults, growth_of, slope
-from streams.doctor.watch import Silence
+from streams.doctor.watch import Silence, Watch
 from streams.laws import Execution
 from streams.laws import Sample as Counters
+from streams.settings import Settings
 
 
 @pytest.fixture
@@ -61,6 +66,35 @@ def test_lines_are_read_as_they_are_written_and_half_ones_later(tmp_path: Path) 
     assert found.of("r") == [Execution("r", 1, "p", 1.5, 3.5)]
     assert found.of("s") == [Execution("s", 1, "p", 2.0, None)]
     assert found.of("t") == []
+
+
+def test_what_runs_again_after_it_was_judged_is_noticed(tmp_path: Path) -> None:
+    settings = Settings()
+    topics = (*settings.topics.all, settings.topics.name(DELIVERED))
+    evidence = Evidence(settings, {name: Topic(name, 1, 1_000) for name in topics}, tmp_path)
+    (tmp_path / "p").write_text("began r 1\nended r 2\nbegan s 3\n")
+    evidence._executions.read()
+    case = evidence.case({"r": Sent("success", "aws", 9, None)}, kills=1)
+
+    assert case.history.since_ms == {"p": 1}
+    assert evidence.stray() == []
+    (tmp_path / "q").write_text("began r 5\n")
+    evidence._executions.read()
+    assert evidence.stray() == ["r"]
+
+
+def test_what_was_written_before_a_fault_does_not_end_its_silence() -> None:
+    settings = Settings()
+    watch = Watch(settings, {name: Topic(name, 1, 1_000) for name in settings.topics.all}, lambda _: None)
+    watch.struck()
+
+    def see(at_ms: float) -> None:
+        watch._see([SimpleNamespace(key=b"r", partition=0, timestamp=at_ms)])
+
+    see(watch.silences[0].began_ms - 1)
+    assert not watch.is_back
+    see(watch.silences[0].began_ms + 1)
+    assert watch.is_back
 
 
 def test_metrics_say_whether_everything_is_accounted_for() -> None:

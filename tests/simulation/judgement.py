@@ -193,7 +193,9 @@ def _add_records(world: World, seen: History) -> None:
             request_id, headers = record.key.decode(), dict(record.headers)
             succeeded = topic.endswith("success")
             attempts = int(headers["attempts"] or b"")
-            seen.terminals.append(Terminal(request_id, "success" if succeeded else "failure", attempts))
+            seen.terminals.append(
+                Terminal(request_id, "success" if succeeded else "failure", attempts, record.timestamp)
+            )
             function = world.functions.resolve((headers["function"] or b"").decode(), None)
             assert isinstance(function, Function)
             cancelled = _is_cancelled(world.ledger.facts[request_id])
