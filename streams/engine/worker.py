@@ -33,6 +33,7 @@ from streams.memory import give_back_memory, settle
 from streams.providers import PROVIDERS
 from streams.settings import Settings
 
+_YEAR_S = 365 * 86_400.0
 SHOWN_AFTER_S = 0.25
 """An attempt that takes longer is said to run, where a cloud's API tells that; shorter ones are not worth a write."""
 REPEATED_AFTER_S = 5.0
@@ -199,6 +200,9 @@ def create_app(settings: Settings) -> StreamsApp:
         broker_heartbeat_interval=settings.session_timeout_ms / 5000,
         broker_rebalance_timeout=max(30.0, settings.session_timeout_ms / 1000),
         broker_request_timeout=max(30.0, settings.session_timeout_ms / 1000),
+        # aiokafka alone would look at it: it would leave a group for good in which nothing can be polled for so long,
+        # as when the cluster is away during a rebalance. What does not move is for `health` to see.
+        broker_max_poll_interval=_YEAR_S,
         broker_max_poll_records=500,  # so many are processed in one turn of the loop: some 30 ms
         worker_redirect_stdouts=False,  # a function may print
         stream_wait_empty=True,

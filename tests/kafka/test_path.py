@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from confluent_kafka import Producer
 
 from kafka.support import RECORD_SCHEMAS, Deployment, Seen, Sent, encode, new_id
 from streams.codec.envelope import coordinates_id
@@ -501,6 +502,19 @@ def test_a_poisonous_input_becomes_a_dead_letter_and_stops_nobody(path: Deployme
     letter = path.dead_letter(coordinates_id(sent.topic, sent.partition, sent.offset))
     assert_dead_letter(letter, sent, poison.reason)
     assert poison.says in letter.datum["error_message"]
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+def test_producers_compress_as_they_like(path: Deployment, codec: str):
+    request_ids = [new_id(codec) for _ in range(20)]
+    producer = Producer({"bootstrap.servers": path.settings.broker, "compression.type": codec, "linger.ms": 100})
+    for request_id in request_ids:  # in one batch, large enough to be worth it
+        headers = [("function", b"echo"), ("request-id", request_id.encode())]
+        producer.produce(path.topics.invocations, b'{"text": "%b"}' % (b"x" * 500), None, partition=0, headers=headers)
+    assert producer.flush(30) == 0
+
+    for request_id in request_ids:
+        path.success(request_id)
 
 
 def test_a_request_id_that_arrives_twice_runs_once(path: Deployment):
