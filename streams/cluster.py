@@ -211,6 +211,9 @@ class Cluster:
 
 def fault(topics: Topics, existing: Mapping[str, Topic], destinations: Iterable[str] = ()) -> str | None:
     """Why a worker cannot run on these topics, and what to do about it; None when it can."""
+    destinations = list(destinations)
+    if ours := sorted(set(destinations).intersection(topics.all)):
+        return f"the destination kafka://{ours[0]} is a topic of Streams itself: name another in streams.toml"
     missing = [name for name in (*topics.all, *destinations) if name not in existing]
     if missing:
         names = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")

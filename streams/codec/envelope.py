@@ -29,6 +29,9 @@ from streams.codec.avro import REGISTRY, SINGLE_OBJECT, Codec
 from streams.codec.errors import AvroError, InputRejected, SchemaNeeded
 from streams.codec.text import checked, decoded, in_range, number
 
+INPUT_BYTES_MAX = 15 << 20
+"""Of a record, not compressed. With what retries and dead letters add it fits the topics that they go to."""
+_KEY_BYTES_USUAL = 64 << 10
 REQUEST_ID_CHARS_MAX = 256
 FUNCTION_CHARS_MAX = 512
 """A name, ARN or URN; the longest documented one has 170 characters."""
@@ -91,13 +94,26 @@ def read_invocation(record: InputRecord, now_ms: int, codec: Codec) -> Invocatio
     if value is None:
         raise InputRejected("NullInput", "The record's value is null; an event without content is an empty value.")
     headers = dict(record.headers)
-    if not _HEADERS.issuperset(headers):
+    if not _OURS_ONLY.issuperset(headers) or len(headers) < len(record.headers):
+        _check_size(record)  # else what is in them is checked one by one
         headers = _known_headers(record.headers)
+    elif record.key is not None and len(record.key) > _KEY_BYTES_USUAL:
+        _check_size(record)
     if "ce_specversion" in headers:
         _adopt_cloudevent(headers)
     if headers.get("function") is not None:
         return _from_headers(record, value, headers, now_ms)
+    _check_size(record)
     return _from_value(record, value, headers, now_ms, codec)
+
+
+def _check_size(record: InputRecord) -> None:
+    """A topic's limit is for what is compressed: a record may be a thousand times as large, and has to fit again."""
+    size = len(record.value or b"") + len(record.key or b"")
+    size += sum(len(name) + len(value or b"") for name, value in record.headers)
+    if size > INPUT_BYTES_MAX:
+        fault = f"The record has {size} bytes when it is not compressed; at most {INPUT_BYTES_MAX} are allowed."
+        raise InputRejected("OversizedInput", fault)
 
 
 def coordinates_id(topic: str, partition: int, offset: int) -> str:
@@ -122,6 +138,7 @@ _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 _OURS = ("function", "request-id", "qualifier", "accepted-at", "delay-ms", "depth", "traceparent")
 _CLOUDEVENT = {"function": "ce_subject", "request-id": "ce_id", "traceparent": "ce_traceparent"}
+_OURS_ONLY = frozenset(_OURS)
 _HEADERS = frozenset((*_OURS, *_CLOUDEVENT.values(), "ce_specversion", "ce_time"))
 
 _IDS = rb"-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
@@ -252,10 +269,17 @@ def _from_avro(value: bytes, codec: Codec) -> dict[str, Any]:
         raise _undecodable(f"The value begins like Avro and is not. {error}") from None
     if name != "Invocation":
         raise _undecodable(f"The value is an Avro {name}; write an Invocation, or add the header function.")
+    for field, kind in _FIELDS.items():
+        if type(fields[field]) is not kind and (fields[field] is not None or field in _REQUIRED):
+            raise _undecodable(  # its writer has another schema
+                f"{field} in the Avro Invocation is a {type(fields[field]).__name__}; write it without a logical type."
+            )
     return fields
 
 
 _MEMBERS = {"function": str, "id": str, "qualifier": str, "delay_ms": int}
+_FIELDS = _MEMBERS | {"event": bytes, "accepted_at_ms": int, "traceparent": str}
+_REQUIRED = {"function", "event"}
 
 
 def read_envelope(value: bytes) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from streams.errors import StreamsError
 
-Reason: TypeAlias = Literal["NullInput", "UndecodableInput", "UnknownFunction", "StateMissing"]
+Reason: TypeAlias = Literal["NullInput", "OversizedInput", "UndecodableInput", "UnknownFunction", "StateMissing"]
 """The dead letter's reason for an input that is not an invocation we can run."""
 
 

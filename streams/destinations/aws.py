@@ -168,7 +168,7 @@ def attributes(delivery: Delivery) -> dict[str, dict[str, str]]:
 def trace_header(delivery: Delivery) -> str:
     """X-Ray's form of the trace the invocation came with, or of one that is made of its request id."""
     if delivery.traceparent is not None:
-        _, trace, parent, flags = delivery.traceparent.split("-")
+        _, trace, parent, flags = delivery.traceparent.split("-")[:4]  # later versions may have more
         sampled = int(flags, 16) & 1
     else:
         digest = hashlib.sha256(delivery.request_id.encode()).hexdigest()

@@ -181,7 +181,11 @@ class Effects:
                 link: Headers = [("function", reference.encode()), ("depth", b"%d" % (work.invocation.depth + 1))]
                 if work.invocation.traceparent is not None:
                     link.append(("traceparent", work.invocation.traceparent.encode()))
-                work.partition.emit(self.topics.invocations, work.key, document, link)
+                if self._fits(self.topics.invocations, document):
+                    work.partition.emit(self.topics.invocations, work.key, document, link)
+                else:
+                    fault = f"The record has {len(document)} bytes, too many for an invocation of {reference}."
+                    self._dead_letter(work, ended, DELIVERY_FAILED, fault)
             case ServiceDestination(address):
                 self._deliver(work, ended, address, document)
             case _:
@@ -350,11 +354,14 @@ class Effects:
         partition.owner.changed(partition)
 
     def _bounded(self, record: InputRecord) -> InputRecord:
-        """*record*, without its value if that was compressed so well that no topic of ours could hold it."""
-        if record.value is None or self._fits(self.topics.dlq, record.value):
+        """*record*, without what was compressed so well that no topic of ours could hold it."""
+        around = len(record.key or b"") + sum(len(name) + len(value or b"") for name, value in record.headers)
+        room = self.limits.get(self.topics.dlq, _RECORD_BYTES_DEFAULT) - RECORD_OVERHEAD_BYTES
+        if len(record.value or b"") + around <= room:
             return record
-        log.error("the value of %s-%d/%d is too large for a dead letter", record.topic, record.partition, record.offset)
-        return Origin.of(record)
+        log.error("%s-%d/%d is too large for a dead letter", record.topic, record.partition, record.offset)
+        origin = Origin.of(record)
+        return origin if around <= room else replace(origin, key=None, headers=())
 
 
 def _reason(ended: Ended) -> str:

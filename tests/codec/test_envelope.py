@@ -1,15 +1,26 @@
 """The four encodings of `invocations`, what each may say, and what is refused."""
 
+import io
 import json
 import uuid
+from decimal import Decimal
 
+import fastavro
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.codec.avro import Codec
-from streams.codec.envelope import DELAY_MS_MAX, NAMESPACE, Invocation, coordinates_id, read_invocation, request_id_of
+from streams.codec.envelope import (
+    DELAY_MS_MAX,
+    INPUT_BYTES_MAX,
+    NAMESPACE,
+    Invocation,
+    coordinates_id,
+    read_invocation,
+    request_id_of,
+)
 from streams.codec.errors import AvroError, InputRejected, SchemaNeeded
 
 from .samples import CODEC, NOW, SCHEMAS, TEXTS, Record
@@ -201,6 +212,40 @@ def test_a_schema_that_must_be_fetched_is_asked_for():
     with pytest.raises(SchemaNeeded) as needed:
         read_invocation(Record(b"\x00\x00\x00\x00\x2a..."), NOW, codec)
     assert needed.value.schema_id == 42
+
+
+@pytest.mark.parametrize(
+    ("field", "kind", "value"), [("id", "string/uuid", uuid.UUID(int=1)), ("event", "bytes/decimal", Decimal(1))]
+)
+def test_a_field_that_its_writer_means_otherwise_is_refused(field: str, kind: str, value: object):
+    avro_type, logical = kind.split("/")
+    written = {"type": avro_type, "logicalType": logical, "precision": 9}
+    types = {"function": "string", "event": "bytes"} | {field: written}
+    fields = [{"name": name, "type": of} for name, of in types.items()]
+    schema = {"type": "record", "name": "Invocation", "namespace": "streams", "fields": fields}
+    codec = Codec(SCHEMAS, lookup=lambda schema_id: json.dumps(schema))
+    file = io.BytesIO()
+    fastavro.schemaless_writer(file, schema, {"function": "resize", "event": b"{}"} | {field: value})
+
+    with pytest.raises(InputRejected, match=f"{field} in the Avro Invocation is a .* logical type"):
+        read_invocation(Record(b"\0\0\0\0\x2a" + file.getvalue()), NOW, codec)
+
+
+OVERSIZED = {
+    "in a header of others": raw(function="resize", other=b"0" * INPUT_BYTES_MAX),
+    "in a header of ours that is not read": Record(b"{}", [("function", b"resize"), ("ce_id", b"0" * INPUT_BYTES_MAX)]),
+    "in a header that comes twice": Record(b"{}", [("function", b"0" * INPUT_BYTES_MAX), ("function", b"resize")]),
+    "in the key": Record(b"{}", [("function", b"resize")], key=b"0" * INPUT_BYTES_MAX),
+    "beside an envelope": Record(envelope().value, [("request-id", b"0" * INPUT_BYTES_MAX)]),
+}
+
+
+@pytest.mark.parametrize("where", OVERSIZED)
+def test_what_was_compressed_too_well_is_refused(where: str):
+    with pytest.raises(InputRejected, match="when it is not compressed") as rejected:
+        read(OVERSIZED[where])
+
+    assert rejected.value.reason == "OversizedInput"
 
 
 @given(TEXTS, st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1))

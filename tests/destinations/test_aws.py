@@ -257,5 +257,6 @@ def test_a_trace_goes_on():
     traced = replace(RECORD, traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 
     assert trace_header(traced) == "Root=1-0af76519-16cd43dd8448eb211c80319c;Parent=b7ad6b7169203331;Sampled=1"
+    assert trace_header(replace(traced, traceparent=f"{traced.traceparent}-more")) == trace_header(traced)
     assert trace_header(RECORD).startswith(f"Root=1-{RECORD.ended_at_ms // 1000:08x}-")
     assert trace_header(RECORD) == trace_header(replace(RECORD, body=b"{}"))

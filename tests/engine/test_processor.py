@@ -6,7 +6,7 @@ import asyncio
 
 from streams.core.facts import Accepted, AttemptStarted, RetryScheduled, Succeeded
 from streams.core.lifecycle import PARK_MS
-from streams.core.model import KafkaDestination, Outcome
+from streams.core.model import FunctionDestination, KafkaDestination, Outcome
 from streams.engine.partition import is_landed
 from streams.functions import Functions
 from streams.invokers import Call
@@ -131,6 +131,30 @@ async def test_a_dead_letter_keeps_the_ids_its_producer_gave() -> None:
 
     [letter] = bench.records(TOPICS.dlq)
     assert (letter["reason"], letter["request_id"]) == ("UnknownFunction", "id-1")
+
+
+async def test_a_dead_letter_leaves_out_what_no_topic_takes() -> None:
+    bench = Bench(succeed)
+    bench.processor.effects.limits = {TOPICS.dlq: 10_000}  # type: ignore[dict-item]
+
+    bench.produce(b"x" * 10_000, function="unknown", request_id="id-1")
+    bench.produce(b"", function="unknown" * 1_000, request_id="id-2")
+
+    first, second = bench.records(TOPICS.dlq)
+    assert (first["request_id"], first["value"], len(first["headers"])) == ("id-1", None, 2)
+    assert (second["request_id"], second["headers"], second["key"]) == ("id-2", [], None)
+
+
+async def test_a_record_that_is_too_large_for_the_next_function_is_a_dead_letter() -> None:
+    bench = Bench(succeed, function("f", on_success=FunctionDestination("g")))
+    bench.processor.effects.limits = {TOPICS.invocations: 100}  # type: ignore[dict-item]
+
+    bench.produce(b"{}", function="f", request_id="id-1")
+    await bench.settled()
+
+    assert [letter["reason"] for letter in bench.records(TOPICS.dlq)] == ["DestinationDeliveryFailed"]
+    assert len(bench.records("aws.success")) == 1
+    assert not bench.written(TOPICS.invocations)
 
 
 async def test_a_record_that_is_too_large_for_its_topic_is_a_dead_letter() -> None:
