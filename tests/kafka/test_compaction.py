@@ -62,18 +62,20 @@ async def test_a_state_is_read_when_the_markers_of_its_transactions_are_gone(
     for producer in producers:
         await producer.start([name])
         await write(producer, changelog, b"key", b"old")
-    monkeypatch.setattr(fetcher, "PartitionRecords", fetched._PartitionRecords.__bases__[0])
-    monkeypatch.setattr(fetcher, "MemoryRecords", fetcher.MemoryRecords)  # put back afterwards
+    monkeypatch.setattr(fetcher, "PartitionRecords", fetcher.PartitionRecords)  # put back afterwards
+    monkeypatch.setattr(fetcher, "MemoryRecords", fetcher.MemoryRecords)
     count = 0
-    async with asyncio.timeout(COMPACTED_S):
-        with pytest.raises(KafkaError, match="did not contain any records"):  # what aiokafka makes of it
-            while True:
-                count += 1
-                await asyncio.sleep(0.2)  # segments close by time
-                await write(producers[0], changelog, b"key", b"%d" % count)
-                if count % 20 == 0:
-                    await read(broker.bootstrap, changelog)
-    fetched.install()
+    with monkeypatch.context() as without_ours:
+        without_ours.setattr(fetched, "install", lambda: None)
+        without_ours.setattr(fetcher, "PartitionRecords", fetched._PartitionRecords.__bases__[0])
+        async with asyncio.timeout(COMPACTED_S):
+            with pytest.raises(KafkaError, match="did not contain any records"):  # what aiokafka makes of it
+                while True:
+                    count += 1
+                    await asyncio.sleep(0.2)  # segments close by time
+                    await write(producers[0], changelog, b"key", b"%d" % count)
+                    if count % 20 == 0:
+                        await read(broker.bootstrap, changelog)
 
     assert await read(broker.bootstrap, changelog) == {b"key": b"%d" % count}
 
