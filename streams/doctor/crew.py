@@ -64,6 +64,7 @@ class Exit:
 
     slot: int
     code: int | None
+    how: str
 
 
 @dataclass(slots=True)
@@ -149,7 +150,7 @@ class Crew:
         if process is None or process.exit_code is None:
             return
         if not slot.is_doomed:
-            self.exits.append(Exit(slot.number, process.exit_code))
+            self.exits.append(Exit(slot.number, process.exit_code, self.end_of(slot, process.exit_code)))
             slot.is_doomed = True
             slot.failed_starts = 0 if _was_ready(slot) else slot.failed_starts + 1
             if process.exit_code == _EXIT_CONFIGURATION or slot.failed_starts > FAILED_STARTS_MAX:
@@ -185,7 +186,7 @@ class Crew:
         codes = await asyncio.gather(*(self.gone(slot.number) for slot in ready))
         return [
             f"worker {slot.number} "
-            + (f"ended with exit code {code}" if code is not None else f"did not stop within {STOP_S:.0f} s")
+            + (self.end_of(slot, code) if code is not None else f"did not stop within {STOP_S:.0f} s")
             for slot, code in zip(ready, codes, strict=True)
             if code != 0
         ]
@@ -196,6 +197,11 @@ class Crew:
             slot.is_wanted = False
             if slot.process is not None:
                 slot.process.kill()
+
+    def end_of(self, slot: Slot, code: int | None) -> str:
+        """How it ended, and the last that it said."""
+        words = self.log_end(slot).rpartition("\n")[2]
+        return f"ended with exit code {code}: {words}"
 
     def log_end(self, slot: Slot) -> str:
         """The last lines of its log, without Faust's tables."""

@@ -152,7 +152,8 @@ class Trial:
             self.crew.kill(slot)
             self.struck()
         elif code and self.scenario.forbids_exits:
-            self.figures.blame(Violation("stop", "", f"worker {slot} was told to stop and ended with exit code {code}"))
+            end = self.crew.end_of(self.crew.slots[slot], code)
+            self.figures.blame(Violation("stop", "", f"worker {slot} was told to stop and {end}"))
 
     async def judge(self) -> None:
         """Judge all that was sent and has not been judged yet."""
@@ -206,7 +207,7 @@ async def hold(scenario: Scenario, size: Size, seed: int, place: Place, bar: Bar
     trial.figures.conclude(trial.interruptions)
     if scenario.forbids_exits:
         for exit_ in trial.crew.exits:
-            trial.figures.blame(Violation("exits", "", f"worker {exit_.slot} ended with exit code {exit_.code}"))
+            trial.figures.blame(Violation("exits", "", f"worker {exit_.slot} {exit_.how}"))
     for name in trial.evidence.stray():
         trial.figures.blame(Violation("L4", name, "ran or was delivered again long after its end"))
     for terminal in trial.evidence.late:

@@ -254,6 +254,8 @@ class Engine:
         if not flushed:
             log.warning("partitions are revoked with a commit still under way; it is fenced if it is late")
         self.committer.member = None
+        for met in self._awaited:  # what a stop still waits for is the next owner's
+            met.set()
 
     async def _landed(self) -> None:
         """Wait for what is to land for as long as it gets less, within bounds."""

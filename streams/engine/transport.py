@@ -82,6 +82,16 @@ def rejoin_after_errors(coordinator: Any, die: Callable[[str], object]) -> None:
     coordinator._push_error_to_user = rejoin
 
 
+def stay_out(coordinator: Any) -> None:
+    """Do not join the group again until *coordinator* is closed, which leaves the group."""
+
+    async def wait(subscription: object) -> bool:
+        await asyncio.wait([coordinator._closing])
+        return False
+
+    coordinator._do_rejoin_group = wait
+
+
 class InlineConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust is not typed for us
     """The driver's consumer "thread" without a thread."""
 
@@ -114,6 +124,12 @@ class InlineConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             if self._consumer is not None:
                 await self._consumer.stop()
             await self.app.engine.stop()
+
+    def close(self) -> None:
+        """A rebalance while we stop: take no part in it, so that the group waits for us no longer than until `stop`
+        leaves it. Faust would close the client, and nobody could leave any more.
+        """
+        stay_out(self._consumer._coordinator)
 
     async def call_thread(self, fun: Any, *args: Any, **kwargs: Any) -> Any:
         result = fun(*args, **kwargs)

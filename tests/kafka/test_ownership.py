@@ -104,6 +104,30 @@ def test_nothing_runs_twice_when_workers_join_and_leave(deployment: Deployment):
     assert len({execution.process for execution in deployment.executions()}) == 2
 
 
+def test_a_worker_that_stops_takes_no_part_in_a_rebalance(deployment: Deployment):
+    """One joins while the other one waits for what it has under way, before it ends.
+
+    It breaks when the connection is closed under its last commit, as Faust would do: it cannot leave the group any
+    more, and says that it has failed. Or when it goes into the next generation, holding partitions that it does not
+    run.
+    """
+    a = deployment.start("A")
+    deployment.ready(a)
+    gate = deployment.gate()
+    ids = produce(deployment, [invocation("work", number, {"gate": str(gate)}) for number in range(40)])
+    deployment.until(lambda: len(deployment.executions()) == 40, "all of them run")
+    a.terminate()
+    deployment.until(lambda: "Wait for streams" in a.log(), "it waits for them")
+    b = deployment.start("B")
+    deployment.until(lambda: "it is rebalancing" in a.log(), "the other one wants to join")
+    gate.touch()
+    assert a.wait() == 0
+    deployment.share(b)
+    deployment.all_ended(ids)
+    assert judge(deployment.history(ids)) == []
+    assert len(deployment.executions()) == 40, "nothing ran again"
+
+
 def test_a_killed_worker_is_replaced(deployment: Deployment):
     """SIGKILL and a new start, while functions run. The workers have no names: the group waits for the dead one.
 
