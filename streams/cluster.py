@@ -54,8 +54,8 @@ class Topic:
 
     name: str
     partitions: int
-    record_bytes_max: int
-    """Largest batch of records that it takes."""
+    record_bytes_max: int | None
+    """Largest batch of records that it takes; None: the cluster does not let us know."""
 
 
 def wanted(topics: Topics, destinations: Iterable[str] = ()) -> dict[str, dict[str, str]]:
@@ -73,7 +73,7 @@ def wanted(topics: Topics, destinations: Iterable[str] = ()) -> dict[str, dict[s
     configs |= dict.fromkeys((*topics.records, topics.facts), _HISTORY)
     configs[topics.dlq] = _DEAD
     configs[topics.functions] = _STATE
-    configs |= dict.fromkeys(destinations, _HISTORY)
+    configs = dict.fromkeys(destinations, _HISTORY) | configs
     return {
         name: {_SIZE: str(RECORD_BYTES_MAX), **{key: str(value) for key, value in config.items()}}
         for name, config in configs.items()
@@ -142,17 +142,17 @@ class Cluster:
         names = [topic["topic"] for topic in described]
         sizes = await self._record_sizes(names) if names else {}
         return {
-            topic["topic"]: Topic(topic["topic"], len(topic["partitions"]), sizes.get(topic["topic"], 1_048_588))
+            topic["topic"]: Topic(topic["topic"], len(topic["partitions"]), sizes.get(topic["topic"]))
             for topic in described
         }
 
     async def _record_sizes(self, names: list[str]) -> dict[str, int]:
         resources = [ConfigResource(ConfigResourceType.TOPIC, name, {_SIZE: None}) for name in names]
-        sizes = {}
+        sizes: dict[str, int] = {}
         for response in await self._answered(lambda: self._admin.describe_configs(resources)):
             for code, _, _, name, entries in response.resources:
                 if code == 0:
-                    sizes[name] = next((int(entry[1]) for entry in entries if entry[0] == _SIZE), 1_048_588)
+                    sizes.update((name, int(entry[1])) for entry in entries if entry[0] == _SIZE)
         return sizes
 
     async def create(self, topics: Topics, destinations: Iterable[str] = ()) -> list[str]:
@@ -212,12 +212,45 @@ class Cluster:
 def fault(topics: Topics, existing: Mapping[str, Topic], destinations: Iterable[str] = ()) -> str | None:
     """Why a worker cannot run on these topics, and what to do about it; None when it can."""
     destinations = list(destinations)
-    if ours := sorted(set(destinations).intersection(topics.all)):
-        return f"the destination kafka://{ours[0]} is a topic of Streams itself: name another in streams.toml"
+    if why := next(filter(None, (reserved(topics, name) for name in sorted(destinations))), None):
+        return f"a function's destination cannot be used: {why}. Name another in streams.toml"
     missing = [name for name in (*topics.all, *destinations) if name not in existing]
     if missing:
         names = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
         return f"{len(missing)} topics are missing ({names}): run `streams topics create`"
+    return _partition_fault(topics, existing) or _size_fault(topics, existing)
+
+
+def reserved(topics: Topics, destination: str) -> str | None:
+    """Why the topic *destination* is none that a function may send its records to; None when it is."""
+    if destination in topics.all:
+        return f"kafka://{destination} is a topic of Streams itself"
+    return f"kafka://{destination} is a topic of Kafka itself" if destination.startswith("__") else None
+
+
+def _size_fault(topics: Topics, existing: Mapping[str, Topic]) -> str | None:
+    """What is read must fit everywhere it may have to go, or one large record would stop every worker."""
+    incoming, waiting = (topics.invocations, topics.deliveries), (*topics.tiers, topics.changelog)
+    for sources, targets, more in (
+        (incoming, waiting, RETRY_OVERHEAD_BYTES),
+        (topics.sources, (topics.dlq,), DEAD_LETTER_OVERHEAD_BYTES),
+    ):
+        sizes = {name: size for name in (*sources, *targets) if (size := existing[name].record_bytes_max) is not None}
+        largest = max((name for name in sources if name in sizes), key=sizes.__getitem__, default=None)
+        if largest is None:
+            continue
+        needed = sizes[largest] + more
+        small = [name for name in targets if sizes.get(name, needed) < needed]
+        if small:
+            return (
+                f"{', '.join(small[:5])} must take records of {needed} bytes, since {largest} takes {sizes[largest]}: "
+                f"raise their max.message.bytes (kafka-configs.sh --alter --add-config {_SIZE}={needed}) or lower that "
+                f"of {largest}"
+            )
+    return None
+
+
+def _partition_fault(topics: Topics, existing: Mapping[str, Topic]) -> str | None:
     by_count: dict[int, list[str]] = {}
     for name in topics.partitioned:
         by_count.setdefault(existing[name].partitions, []).append(name)

@@ -19,7 +19,17 @@ from aiokafka import TopicPartition
 
 from streams.engine.crashpoints import reach
 from streams.engine.partition import Partition
-from streams.engine.transaction import Aborted, Fenced, GroupMoved, Member, Output, Outputs, Position
+from streams.engine.transaction import (
+    Aborted,
+    Fenced,
+    Foreign,
+    GroupMoved,
+    Member,
+    Output,
+    Outputs,
+    Position,
+    Refused,
+)
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +134,8 @@ class Committer:
             await self.transactions.commit(outputs, offsets, member)
         except (GroupMoved, Aborted) as error:
             self._put_back(taken, error)
+            if isinstance(error, Refused):
+                _give_up(taken, error)
             if isinstance(error, GroupMoved):
                 self.member = None  # opened again by the next acquisition
             else:
@@ -181,6 +193,15 @@ class Committer:
                 take.partition.mark = take.mark
             if not take.partition.closed:
                 self._changed.add(take.partition)
+
+
+def _give_up(taken: list[_Taken], refused: Refused) -> None:
+    """What topics that are not ours do not take is not written to them. Ours must take everything."""
+    for target, why in refused.reasons.items():
+        owners = [take.partition for take in taken if target in take.outputs]
+        if all(isinstance(output, Foreign) for partition in owners for output in partition.outputs[target]):
+            for partition in owners:
+                partition.give_up(target, why, refused.is_for_all)
 
 
 def _finished(taken: list[_Taken]) -> None:

@@ -59,6 +59,9 @@ WORKER_CRASHED = "WorkerCrashed"
 CANCELLED = "Cancelled"
 """Reason of the dead letter of a cancelled invocation, whatever its provider calls that."""
 
+SHUT_MS = 60_000
+"""A topic that took nothing is not tried again for so long: each try undoes a transaction."""
+
 RECORD_OVERHEAD_BYTES = 4096
 """Room for a record's key, headers and framing under its topic's size limit."""
 _RECORD_BYTES_DEFAULT = 1_048_588
@@ -89,6 +92,8 @@ class Effects:
     """Largest record of each topic, bytes."""
     counters: defaultdict[str, defaultdict[str, int]] = field(default_factory=lambda: defaultdict(_counter))
     """Provider or reason -> what happened -> how often, since the process started."""
+    _shut: dict[TopicPartition | None, tuple[int, str]] = field(default_factory=dict)
+    """Partitions of destinations that take nothing: until when they are not tried, and why."""
     _encode_facts: EncodeFacts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -231,14 +236,23 @@ class Effects:
     def _produce(self, work: Work, ended: Ended, topic: str, value: bytes, headers: Headers) -> None:
         """Write to a topic that is not ours, in the same transaction; what cannot be written is a dead letter."""
         target = self.locate(topic, work.key)
+        until_ms, why = self._shut.get(target, (0, ""))
         if target is None:
             fault = f"The destination kafka://{topic} does not exist; create the topic, then redrive."
         elif not self._fits(topic, value):
             fault = f"The record has {len(value)} bytes, too many for kafka://{topic}."
+        elif ended.ended_at_ms < until_ms:
+            fault = _not_taken(topic, why)
         else:
-            work.partition.emit_to(target, work.key, value, headers)
+            work.partition.emit_to(target, work.key, value, headers, partial(self._refused, work, ended, target))
             return
         self._dead_letter(work, ended, DELIVERY_FAILED, fault)
+
+    def _refused(self, work: Work, ended: Ended, target: TopicPartition, why: str, is_for_all: bool) -> None:
+        """A topic that is not ours did not take the record of *work*, nor does it take any other if *is_for_all*."""
+        if is_for_all:
+            self._shut[target] = work.partition.owner.now_ms() + SHUT_MS, why
+        self._dead_letter(work, ended, DELIVERY_FAILED, _not_taken(target.topic, why))
 
     def _fits(self, topic: str, value: bytes) -> bool:
         return len(value) + RECORD_OVERHEAD_BYTES <= self.limits.get(topic, _RECORD_BYTES_DEFAULT)
@@ -362,6 +376,10 @@ class Effects:
         log.error("%s-%d/%d is too large for a dead letter", record.topic, record.partition, record.offset)
         origin = Origin.of(record)
         return origin if around <= room else replace(origin, key=None, headers=())
+
+
+def _not_taken(topic: str, why: str) -> str:
+    return f"kafka://{topic} did not take the record: {why}. Put that right, then redrive."
 
 
 def _reason(ended: Ended) -> str:

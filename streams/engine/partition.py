@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 from aiokafka import TopicPartition
 
 from streams.engine.requests import Requests
-from streams.engine.transaction import Headers, Output, Position
+from streams.engine.transaction import Foreign, Headers, Output, Position, Refusal
 
 _NO_HEADERS: Headers = []
 
@@ -162,10 +162,19 @@ class Partition:
         self.outputs[target].append((key, value, headers))
         self.uncommitted_bytes += len(value) if value is not None else 0
 
-    def emit_to(self, target: TopicPartition, key: bytes | None, value: bytes, headers: Headers) -> None:
-        """Write a record to any partition (of a topic that is not ours)."""
-        self.outputs[target].append((key, value, headers))
+    def emit_to(self, target: TopicPartition, key: bytes, value: bytes, headers: Headers, refused: Refusal) -> None:
+        """Write a record to any partition of a topic that is not ours. *refused* is called if it does not take it."""
+        output = Foreign((key, value, headers))
+        output.refused = refused
+        self.outputs[target].append(output)
         self.uncommitted_bytes += len(value)
+
+    def give_up(self, target: TopicPartition, why: str, is_for_all: bool) -> None:
+        """*target*, which is not ours, does not take what we have for it."""
+        for output in self.outputs.pop(target, ()):
+            assert isinstance(output, Foreign)
+            self.uncommitted_bytes -= len(output[1] or b"")
+            output.refused(why, is_for_all)
 
     def put(self, key: bytes, packed: bytes, over: bool) -> None:
         """Set the state of request *key*; *over*: its invocation has ended."""

@@ -1,9 +1,9 @@
 """One transactional producer, one transaction at a time: Produce and TxnOffsetCommit in parallel, then EndTxn.
 
-Two round trips make a transaction (KIP-890). Three exceptions end one, and each is certain:
+Two round trips make a transaction (KIP-890). These exceptions end one, and each is certain:
 
 - `GroupMoved`: the group generation is over; the broker has aborted the transaction, nothing of it will be visible.
-- `Aborted`: it failed for another reason and has been aborted.
+- `Aborted`: it failed for another reason and has been aborted; `Refused`: because of some partitions.
 - `Fenced`: another process holds our transactional id; this process must exit.
 
 Any other exception means that the outcome is unknown, and that the process must exit rather than go on.
@@ -17,6 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
+from struct import Struct
 from typing import Any, NamedTuple, TypeAlias
 
 from aiokafka import TopicPartition
@@ -38,6 +39,16 @@ Headers: TypeAlias = list[tuple[str, bytes | None]]
 Output: TypeAlias = tuple[bytes | None, bytes | None, Headers]
 """A record to be written: key, value (None deletes the key from a compacted topic), headers. (A plain tuple: hot path.)
 """
+
+
+Refusal: TypeAlias = Callable[[str, bool], None]
+"""What is to be done when a topic does not take a record: why, and whether the same goes for any record."""
+
+
+class Foreign(tuple[bytes | None, bytes | None, Headers]):
+    """An `Output` for a topic that is not ours, which may refuse it."""
+
+    refused: Refusal
 
 
 class Position(NamedTuple):
@@ -63,6 +74,16 @@ class Aborted(Exception):
     """The transaction failed and has been aborted (certain)."""
 
 
+class Refused(Aborted):
+    """These partitions do not take what was written to them, and will not when it is repeated."""
+
+    def __init__(self, reasons: Mapping[TopicPartition, str], is_for_all: bool) -> None:
+        """*is_for_all*: no other record fares better."""
+        super().__init__("; ".join(sorted({f"Produce to {target.topic}: {why}" for target, why in reasons.items()})))
+        self.reasons = reasons
+        self.is_for_all = is_for_all
+
+
 class Fenced(Exception):
     """Another process took our transactional id; this process must exit."""
 
@@ -71,14 +92,32 @@ Outputs: TypeAlias = Mapping[TopicPartition, list[Output]]
 Waiting: TypeAlias = Callable[[float], Awaitable[None]]
 """Called with the seconds waited so far, while another worker's open transaction is in the way."""
 
+REFUSALS = {
+    10: "the record is too large for it (max.message.bytes)",
+    17: "nobody may write to this topic",
+    18: "the record is too large for its segments (segment.bytes)",
+    29: "we may not write to this topic (its ACLs lack Write)",
+    32: "the record's time is out of its bounds (message.timestamp.*.max.ms)",
+    44: "a policy of the cluster refuses the record",
+    87: "the broker finds the record invalid",
+}
+"""Answers to Produce that stay the same however often it is repeated, in an operator's words."""
+_TOO_LARGE = (10, 18)
+_FOR_ALL = (17, 29)
+
 REQUEST_BYTES_MAX = 8 << 20
 """Produce requests are split there; a broker takes 100 MB at once (socket.request.max.bytes)."""
 _BATCH_BYTES = 900_000
+_RECORD_COUNT, _RECORD_COUNT_AT = Struct(">i"), 57
+"""Where a batch says how many records are in it."""
 _PAUSE_S = 0.001
 """First wait after a code that says "not yet": transactions answer so for a few milliseconds."""
 _ANSWER_LIMIT_S = 300.0
 """A broker that is away is waited for so long; then the process exits, and its supervisor goes on waiting."""
 _PRODUCE_LIMIT_S = 30.0
+_GONE_AFTER_S = 5.0
+"""A topic that the cluster does not know for so long is gone."""
+_NO_LEADER = -1
 _TRANSIENT = (
     kafka_errors.KafkaConnectionError,
     kafka_errors.NodeNotReadyError,
@@ -105,6 +144,8 @@ class TransactionalProducer:
         self._coordinators: dict[tuple[CoordinationType, str], int] = {}
         self._producer_id = -1
         self._epoch = -1
+        self._batch_bytes: dict[str, int] = {}
+        """Largest batch of a topic that does not take `_BATCH_BYTES`."""
 
     async def start(self, topics: Iterable[str]) -> None:
         """Connect, fence every earlier holder of our transactional id and abort its open transaction.
@@ -313,7 +354,8 @@ class TransactionalProducer:
         while done:
             batches: dict[TopicPartition, bytes] = {}
             for partition, first in list(done.items()):
-                builder = DefaultRecordBatchBuilder(2, 0, 1, self._producer_id, self._epoch, first, _BATCH_BYTES)
+                size = self._batch_bytes.get(partition.topic, _BATCH_BYTES)
+                builder = DefaultRecordBatchBuilder(2, 0, 1, self._producer_id, self._epoch, first, size)
                 count = 0  # a builder takes its first record whatever its size
                 for key, value, headers in islice(outputs[partition], first, None):
                     if builder.append(count, timestamp_ms, key, value, headers) is None:
@@ -327,18 +369,27 @@ class TransactionalProducer:
 
     async def _produce_round(self, batches: dict[TopicPartition, bytes]) -> None:
         """Send until every batch is acknowledged by all replicas."""
-        end, pause_s = time.monotonic() + _PRODUCE_LIMIT_S, _PAUSE_S
+        started, pause_s = time.monotonic(), _PAUSE_S
         while True:
             stale = await self._send_batches(batches)
             if not batches:
                 return
-            if time.monotonic() > end:
-                raise Aborted(f"Produce: no acknowledgement for {_PRODUCE_LIMIT_S:.0f} s")
+            self._give_up(batches, time.monotonic() - started)
             if stale:
                 pause_s = max(pause_s, 0.05)
                 await self._client.force_metadata_update()
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, 0.2)
+
+    def _give_up(self, batches: Collection[TopicPartition], waited_s: float) -> None:
+        """Raise when *batches* have not been acknowledged for too long."""
+        leaders = {self._client.cluster.leader_for_partition(partition) for partition in batches}
+        if leaders == {None} and waited_s > _GONE_AFTER_S:
+            raise Refused(dict.fromkeys(batches, "the topic is gone"), is_for_all=True)
+        if waited_s > _PRODUCE_LIMIT_S:
+            if leaders <= {None, _NO_LEADER}:
+                raise Refused(dict.fromkeys(batches, "it has no leader"), is_for_all=True)
+            raise Aborted(f"Produce: no acknowledgement for {_PRODUCE_LIMIT_S:.0f} s")
 
     async def _send_batches(self, batches: dict[TopicPartition, bytes]) -> bool:
         """One attempt for all *batches*; acknowledged ones are removed. Returns whether metadata looks stale."""
@@ -346,7 +397,7 @@ class TransactionalProducer:
         stale = False
         for partition, data in batches.items():
             leader = self._client.cluster.leader_for_partition(partition)
-            if leader is None or leader == -1:
+            if leader in (None, _NO_LEADER):
                 self._client.add_topic(partition.topic)
                 stale = True
             else:
@@ -372,10 +423,15 @@ class TransactionalProducer:
     def _settle(self, response: Any, batches: dict[TopicPartition, bytes]) -> bool:
         """Remove what was acknowledged. Returns whether metadata looks stale; raises when the transaction is lost."""
         stale = False
+        refused: dict[TopicPartition, int] = {}
         for topic, entries, _ in response.responses:
             for index, code, *_ in entries:
                 if code in (0, wire.DUPLICATE_SEQUENCE):  # duplicate of a request whose answer was lost
                     batches.pop(TopicPartition(topic, index), None)
+                elif code in _TOO_LARGE and self._smaller(topic, batches[TopicPartition(topic, index)]):
+                    raise Aborted(f"Produce to {topic}-{index}: {_name(code)}, smaller batches are next")
+                elif code in REFUSALS:
+                    refused[TopicPartition(topic, index)] = code
                 elif code in wire.FENCED:
                     raise Fenced(f"Produce: {wire.FENCED[code]}")
                 elif code == wire.CONCURRENT_TRANSACTIONS or kafka_errors.for_code(code).retriable:
@@ -385,7 +441,18 @@ class TransactionalProducer:
                     self.retries[code] += 1
                 else:
                     raise Aborted(f"Produce to {topic}-{index}: {_name(code)}")
+        if refused:
+            reasons = {target: REFUSALS[code] for target, code in refused.items()}
+            raise Refused(reasons, all(code in _FOR_ALL for code in refused.values()))
         return stale
+
+    def _smaller(self, topic: str, batch: bytes) -> bool:
+        """Send smaller batches to *topic* from now on, if that can help: *batch* has more than one record."""
+        [count] = _RECORD_COUNT.unpack_from(batch, _RECORD_COUNT_AT)
+        if count > 1:
+            self._batch_bytes[topic] = len(batch) // 2
+            log.info("%s takes no batch of %d bytes: half of it from now on", topic, len(batch))
+        return bool(count > 1)
 
     async def _end(self, committed: bool) -> None:
         """Repeated until the answer is certain: the coordinator recognises a repeated EndTxn by its epoch."""

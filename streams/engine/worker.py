@@ -147,7 +147,7 @@ async def check_topics(settings: Settings, functions: Functions) -> dict[str, in
     fault = cluster.fault(settings.topics, existing, functions.kafka_topics())
     if fault is not None:
         raise ConfigurationError(fault)
-    return {topic.name: topic.record_bytes_max for topic in existing.values()}
+    return {topic.name: topic.record_bytes_max for topic in existing.values() if topic.record_bytes_max is not None}
 
 
 async def make_codec(settings: Settings, registry: Registry | None) -> Codec:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from streams.cluster import reserved
 from streams.console.store import InvocationStatus
 from streams.core.model import Function, KafkaDestination, Outcome
 from streams.errors import BrokerError
@@ -94,8 +95,8 @@ class Services:
             t for function in functions for t in (function.on_success, function.on_failure, function.dead_letter)
         )
         topics = {target.topic for target in targets if isinstance(target, KafkaDestination)}
-        if ours := sorted(topics.intersection(self.settings.topics.all)):
-            return [f"kafka://{ours[0]} is a topic of Streams itself"]
+        if faults := [why for name in sorted(topics) if (why := reserved(self.settings.topics, name)) is not None]:
+            return faults
         try:
             await self.live.make_topics(topics - self.functions.kafka_topics())
             await self.live.put(key, entry)
