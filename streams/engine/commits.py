@@ -157,6 +157,8 @@ class Committer:
             if not partition.closed:
                 outputs, partition.outputs = partition.outputs, defaultdict(list)
                 positions = partition.positions(self.token, bool(outputs))
+                if written := partition.write_positions(positions):
+                    outputs[partition.changelog].extend(written)
                 taken.append(
                     _Taken(
                         partition,

@@ -24,12 +24,14 @@ from typing import Any, NoReturn
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.codec.positions import position_key, read_positions
 from streams.engine.commits import Committer
 from streams.engine.crashpoints import reach
 from streams.engine.delays import Deliver, TierQueue
 from streams.engine.partition import Partition, SourceRecord, is_idle, is_landed
 from streams.engine.recovery import StateReader
 from streams.engine.transaction import Member, Position, TransactionalProducer
+from streams.errors import StreamsError
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,10 @@ def exit_process(reason: str) -> NoReturn:
 
 def _epoch_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+class LogTruncated(StreamsError):
+    """A source ends before the offset up to which it was read."""
 
 
 class Engine:
@@ -310,7 +316,8 @@ class Engine:
         self.partitions.update((partition.number, partition) for partition in new)
         self._fresh += new
         for partition in new:
-            _check_waiting(partition)  # not earlier: a new owner may have been at work already
+            _check_offsets(partition)  # not earlier: a new owner may have been at work already
+            _check_waiting(partition)
         for queue in self.queues.values():
             queue.close()
         self._tiers_full.clear()
@@ -373,18 +380,24 @@ class Engine:
         sources = [source for partition in new for source in partition.sources]
         async with self._new_reader(self.settings.kafka(), (*self.sources, self.topics.changelog)) as reader:
             bounds = await reader.bounds(sources)
+            ids = await reader.topic_ids()
             for partition in new:
-                for source in partition.sources:
-                    first, last = bounds[source]
-                    partition.stable[source] = stable[source]
-                    partition.accepted[source] = _start(source, stable[source].offset, first)
-                    partition.last_at_start[source] = last
-                if any(_is_unclean(stable[source]) for source in partition.sources):
-                    self._be_careful(partition)
+                keys = {source: position_key(ids[source.topic]) for source in partition.sources if source.topic in ids}
+                partition.position_keys = keys
+                partition.stable = {source: stable[source] for source in partition.sources}
+                partition.last_at_start = {source: bounds[source][1] for source in partition.sources}
             owned = {partition.changelog: partition for partition in new}
             count = 0
             async for changelog, table, read in reader.tables(list(owned), self._fence_stuck):
                 partition = owned[changelog]
+                partition.positions_written = read_positions(table)
+                for key in partition.positions_written:
+                    del table[key]
+                partition.accepted = {
+                    source: _start(partition, source, bounds[source][0]) for source in partition.sources
+                }
+                if any(_is_unclean(position) for position in partition.stable.values()):
+                    self._be_careful(partition)
                 partition.requests.restore(table, partition.last_at_start)
                 partition.known = len(partition.requests)
                 count += read
@@ -408,10 +421,26 @@ def _is_unclean(position: Position) -> bool:
     return bool(position.metadata) and not position.metadata.endswith(CLEAN)
 
 
-def _start(source: TopicPartition, committed: int, first: int) -> int:
-    """Where to begin reading: the committed offset, else the beginning."""
-    if 0 <= committed < first:
-        log.error(
-            "%d records of %s were deleted before they were read: its retention is too short", first - committed, source
-        )
-    return max(committed, first)
+def _start(partition: Partition, source: TopicPartition, first: int) -> int:
+    """Where to begin reading: at the offset that the group has, else the changelog; at the beginning without any."""
+    offset = partition.stable[source].offset
+    if offset < 0:
+        offset = partition.positions_written.get(partition.position_keys.get(source, b""), 0)
+    if 0 < offset < first:
+        missed = first - offset
+        log.error("%d records of %s were deleted before they were read: its retention is too short", missed, source)
+    return max(offset, first)
+
+
+def _check_offsets(partition: Partition) -> None:
+    """Say so if the group has forgotten where reading stood. Raises `LogTruncated`."""
+    for source, start in partition.accepted.items():
+        end = partition.last_at_start[source]
+        if start > end:
+            raise LogTruncated(
+                f"{source} ends at {end}, but was read up to {start}: it has lost records (an unclean election?). "
+                "Where those begin that were appended since is not known. Choose where to go on, and tell the group "
+                "(kafka-consumer-groups.sh --reset-offsets --to-latest or --to-datetime)"
+            )
+        if partition.stable[source].offset < 0 < start:
+            log.warning("the group has no offset of %s any more: going on at %d, where reading stood", source, start)

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from aiokafka import TopicPartition
 
+from streams.codec.positions import position_value
 from streams.engine.requests import Requests
 from streams.engine.transaction import Foreign, Headers, Output, Position, Refusal
 
@@ -136,6 +137,10 @@ class Partition:
         self.early: dict[int, Early] = {}
         """Commands about invocations that are not read yet, by their offsets on `invocations`. They stay in flight."""
         self.requests = Requests()
+        self.position_keys: dict[TopicPartition, bytes] = {}
+        """Where the changelog keeps the offset of each source."""
+        self.positions_written: dict[bytes, int] = {}
+        """What it has there."""
         self.mark: str | None = None
         """The next commit carries every offset, with this metadata."""
         self.puts = 0
@@ -303,6 +308,17 @@ class Partition:
             source = self.sources[0]
             moved[source] = Position(self.watermark(source), token)
         return moved
+
+    def write_positions(self, positions: Mapping[TopicPartition, Position]) -> list[Output]:
+        """What the changelog is to get with these *positions*, so that they are known for longer than Kafka does."""
+        written = self.positions_written
+        outputs: list[Output] = []
+        for source, (offset, _) in positions.items():
+            key = self.position_keys.get(source)
+            if key is not None and written.get(key) != offset:
+                written[key] = offset
+                outputs.append((key, position_value(offset), _NO_HEADERS))
+        return outputs
 
     # -- life ----------------------------------------------------------------------------------------------------
 

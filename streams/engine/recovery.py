@@ -15,7 +15,9 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import FetchResult
 
-from streams.engine import fetched
+from streams.cluster import answered
+from streams.codec.positions import TopicId
+from streams.engine import fetched, wire
 from streams.engine.crashpoints import reach
 from streams.engine.transaction import Waiting
 
@@ -53,6 +55,13 @@ class StateReader:
         first = await self._consumer.beginning_offsets(list(sources))
         last = await self._high_watermarks(sources)
         return {source: (first[source], last[source]) for source in sources}
+
+    async def topic_ids(self) -> dict[str, TopicId]:
+        """The ids of the topics, as far as the cluster knows them."""
+        client = self._consumer._client
+        request = wire.Metadata([(0, 0, topic, {}) for topic in self._topics], False, False)
+        response = await answered(client, lambda: client.send(client.get_random_node(), request))
+        return {name: TopicId(high, low) for code, name, high, low, *_ in response.topics if code == 0}
 
     async def _high_watermarks(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         fetcher = self._consumer._fetcher

@@ -103,6 +103,48 @@ PRODUCE_REPLY: list[Any] = [
     ),
     ("throttle_ms", Int32),
 ]
+Metadata = _api(
+    "Metadata",
+    3,
+    12,
+    [
+        ("topics", _ARRAY(("id_high", Int64), ("id_low", Int64), ("name", _STRING), _TAGS)),
+        ("auto_create", Boolean),
+        ("include_operations", Boolean),
+    ],
+    [
+        ("throttle_ms", Int32),
+        ("brokers", _ARRAY(("node", Int32), ("host", _STRING), ("port", Int32), ("rack", _STRING), _TAGS)),
+        ("cluster_id", _STRING),
+        ("controller", Int32),
+        (
+            "topics",
+            _ARRAY(
+                ("error_code", Int16),
+                ("name", _STRING),
+                ("id_high", Int64),
+                ("id_low", Int64),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    _ARRAY(
+                        ("error_code", Int16),
+                        ("index", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", _ARRAY(Int32)),
+                        ("in_sync", _ARRAY(Int32)),
+                        ("offline", _ARRAY(Int32)),
+                        _TAGS,
+                    ),
+                ),
+                ("operations", Int32),
+                _TAGS,
+            ),
+        ),
+    ],
+)
+
 Produce = _api("Produce", 0, 12, PRODUCE_FIELDS, PRODUCE_REPLY)
 
 TxnOffsetCommit = _api(
@@ -318,7 +360,6 @@ UNKNOWN_TOPIC_OR_PARTITION = 3
 LEADER_NOT_AVAILABLE = 5
 NOT_LEADER = 6
 REQUEST_TIMED_OUT = 7
-MESSAGE_TOO_LARGE = 10
 COORDINATOR_ERRORS = frozenset({14, 15, 16})  # loading, not available, not coordinator
 NOT_ENOUGH_REPLICAS = frozenset({19, 20})  # also answered while a transaction is being added
 DUPLICATE_SEQUENCE = 46

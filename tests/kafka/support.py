@@ -15,6 +15,8 @@ import shutil
 import signal
 import sys
 import time
+import urllib.error
+import urllib.request
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -367,6 +369,16 @@ class Load:
             self.ids.append(item.id)
             if self._stopped.wait(self._pause_s):
                 break
+
+
+def metric(address: str, name: str) -> float:
+    """What the worker there says of *name* now; 0 while it does not answer."""
+    try:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as page:
+            lines: list[str] = page.read().decode().splitlines()
+    except urllib.error.URLError:
+        return 0.0
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"streams_{name} "))
 
 
 # -- a deployment ----------------------------------------------------------------------------------------------------

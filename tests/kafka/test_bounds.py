@@ -1,15 +1,13 @@
 """What a worker takes on is bounded, and what is stuck holds up nothing else. One minute is 0.6 seconds here."""
 
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kafka.support import Deployment, Sent, new_id
+from kafka.support import Deployment, Sent, metric, new_id
 from streams.laws import judge
 from streams.local.broker import free_port
 
@@ -40,16 +38,6 @@ STUCK, OTHER = 0, 1
 def deployment(broker: Any, tmp_path: Path) -> Iterator[Deployment]:
     with Deployment(broker.bootstrap, tmp_path, FUNCTIONS, partitions=2) as deployment:
         yield deployment
-
-
-def metric(address: str, name: str) -> float:
-    """What the worker there says of *name* now; 0 while it does not answer."""
-    try:
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as page:
-            lines: list[str] = page.read().decode().splitlines()
-    except urllib.error.URLError:
-        return 0.0
-    return next(float(line.split()[1]) for line in lines if line.startswith(f"streams_{name} "))
 
 
 def produce(deployment: Deployment, function: str, count: int, partition: int, event: dict[str, object]) -> list[str]:

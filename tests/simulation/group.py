@@ -100,6 +100,12 @@ class Group:
             return None
         return {source: self.offsets.get(source, NONE) for source in sources}
 
+    def forget_offsets(self) -> None:
+        """As Kafka does when the group has had no member for long."""
+        if not self.members and not any(self._pending.values()):
+            self._cluster.note("group", "forgets its offsets")
+            self.offsets.clear()
+
     # -- members -------------------------------------------------------------------------------------------------
 
     def join(self, member_id: str, instance_id: str | None, client: Client) -> asyncio.Future[Any]:

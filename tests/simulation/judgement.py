@@ -17,6 +17,7 @@ from streams.codec.dead_letter import DELIVERY_FAILED
 from streams.codec.envelope import read_invocation, request_id_of
 from streams.codec.errors import InputRejected, SchemaNeeded
 from streams.codec.facts import read_facts
+from streams.codec.positions import is_position, read_positions
 from streams.codec.state import is_cancelled, unpack
 from streams.core.facts import Accepted, AttemptFailed, AttemptStarted, Fact, Failed, Succeeded
 from streams.core.model import Function, KafkaDestination, ServiceDestination
@@ -62,7 +63,7 @@ class Ledger:
                 for record in _records_of(log, transaction):
                     if log.topic == TOPICS.facts:
                         written.append(self._add_facts(record, now_ms))
-                    else:
+                    elif not is_position(record.key or b""):
                         self._add_state(record, now_ms)
         self.samples.append(Sample(self.accepted, len(self.open), 0, self.ended))
         return written
@@ -271,6 +272,12 @@ def _faults_of_state(world: World, worker: Worker) -> Iterator[str]:
             yield f"partition {number} waits for records that do not come: {left}"
         if not partition.outputs:
             table = _table(world.cluster.log(TOPICS.changelog, number))
+            kept = read_positions(table)
+            for key in kept:
+                del table[key]
+            committed = world.cluster.group.fetch(partition.sources, stable=False) or {}
+            if kept != {partition.position_keys[source]: position.offset for source, position in committed.items()}:
+                yield f"the changelog of partition {number} keeps other offsets than the group: {kept}"
             ended = [key for key in table if key in partition.requests.ended]
             if table != dict(partition.requests.items()) or ended != list(partition.requests.ended):
                 yield f"the table of partition {number} is not what its changelog says"
@@ -279,10 +286,11 @@ def _faults_of_state(world: World, worker: Worker) -> Iterator[str]:
             yield f"partition {number} believes in other committed offsets: {partition.stable}"
 
 
-def _table(changelog: Log) -> dict[bytes | None, bytes]:
+def _table(changelog: Log) -> dict[bytes, bytes]:
     """What a changelog leaves, in the order of the last changes."""
-    table: dict[bytes | None, bytes] = {}
+    table: dict[bytes, bytes] = {}
     for record in changelog.read(0)[0]:
+        assert record.key is not None
         table.pop(record.key, None)
         if record.value is not None:
             table[record.key] = record.value

@@ -23,6 +23,7 @@ from streams.engine.commits import Committer
 from streams.engine.deliveries import Deliveries
 from streams.engine.processor import Processor
 from streams.engine.requests import Requests
+from streams.engine.transaction import Output, Position
 from streams.engine.work import Work
 from streams.laws import LAWS
 
@@ -84,6 +85,13 @@ class ForgetsTheRecordToCome(NumberedPartition):
     def put(self, key: bytes, packed: bytes, over: bool) -> None:
         state = unpack(packed)
         super().put(key, pack(state), state.is_over)
+
+
+class KeepsNoPositions(NumberedPartition):
+    """What was done is known to the group only, which forgets it when all workers are away for long."""
+
+    def write_positions(self, positions: Mapping[TopicPartition, Position]) -> list[Output]:
+        return []
 
 
 class SeeksLikeStockFaust(Consumer):
@@ -261,6 +269,12 @@ def _late(shape: Shape) -> None:
     shape.faults = [Fault("outage", 3.0, "", 0, 30_000.0)]
 
 
+def _abandoned(shape: Shape) -> None:
+    """All workers are away for so long that the group's offsets are forgotten, and ended requests soon are."""
+    _forgetful(shape)
+    shape.faults = [Fault("outage", 100.0, "", 0, 30_000.0)]
+
+
 def _restless(shape: Shape) -> None:
     """One rebalance after the other."""
     shape.faults = [Fault("rebalance", at_s, "", 0, 0.0) for at_s in range(0, 200, 5)]
@@ -284,6 +298,7 @@ VARIANTS = (
     Variant("starts-cancelled", ("L6",), _cancelled, Model(partition=StartsCancelled)),
     Variant("forgets-the-record-to-come", ("L2",), _cancelled_and_forgotten, Model(partition=ForgetsTheRecordToCome)),
     Variant("forgets-too-early", ("L2",), _forgetful, Model(requests=ForgetsTooEarly)),
+    Variant("keeps-no-positions", ("L2",), _abandoned, Model(partition=KeepsNoPositions)),
     Variant("seeks-like-stock-faust", ("L1",), _restless, Model(consumer=SeeksLikeStockFaust)),
     Variant("loses-count", ("L5",), _calm, Model(requests=LosesCount)),
     Variant("runs-twice", ("L7",), _repetitive, Model(partition=RunsTwice)),

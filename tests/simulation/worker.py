@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from aiokafka import TopicPartition
 
+from streams.codec.positions import TopicId
 from streams.engine.engine import REVOKE_DRAIN_S, Engine
 from streams.engine.partition import Batch, Partition, SourceRecord
 from streams.engine.recovery import _apply
@@ -148,6 +149,11 @@ class Reader:
     async def bounds(self, sources: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
         bounds: dict[TopicPartition, tuple[int, int]] = await self._cluster.send(self._cluster.bounds, sources)
         return bounds
+
+    async def topic_ids(self) -> dict[str, TopicId]:
+        return {
+            topic: TopicId(0, number) for number, topic in enumerate(sorted({topic for topic, _ in self._cluster.logs}))
+        }
 
     async def tables(
         self, changelogs: Sequence[TopicPartition], waiting: Waiting

@@ -313,6 +313,7 @@ class World:
             self.note("world", "outage", fault.lasts_s)
             for worker in list(self.workers.values()):
                 self._kill(worker, fault.lasts_s)
+            self.cluster.later(0.9 * fault.lasts_s, self.cluster.group.forget_offsets)
         elif self.workers:
             self._strike(self.rng.choice(list(self.workers.values())), fault)
 
