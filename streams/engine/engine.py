@@ -18,6 +18,7 @@ import logging
 import os
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -285,7 +286,7 @@ class Engine:
                 return False
             self.committer.member = None
             self.era += 1
-            wanted = {number for topic, number in assigned if topic in self.sources}
+            wanted = whole_numbers(assigned, self.sources)
             for number in self.partitions.keys() - wanted:
                 self._drop(number)
             sources = [TopicPartition(topic, number) for number in sorted(wanted) for topic in self.sources]
@@ -402,6 +403,19 @@ class Engine:
                 partition.known = len(partition.requests)
                 count += read
         return count
+
+
+def whole_numbers(assigned: Iterable[TopicPartition], sources: Collection[str]) -> set[int]:
+    """The partition numbers of which all *sources* are assigned to us. While workers of two versions share a group, one
+    may know a topic that the other does not; a number that is only partly ours is nobody's until the older one is gone.
+    """
+    counts = Counter(number for topic, number in assigned if topic in sources)
+    partly = sorted(number for number, count in counts.items() if count < len(sources))
+    if partly:
+        log.warning(
+            "partitions %s are left alone: other workers, of another version, have some of their topics", partly
+        )
+    return counts.keys() - set(partly)
 
 
 def _check_waiting(partition: Partition) -> None:

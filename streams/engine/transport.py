@@ -222,6 +222,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed for
         if not self._revoked and not self.engine.is_draining:
             super().resume_flow()
 
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        """Those of *tps* that the engine has; it may not have taken all that is assigned to us."""
+        super().resume_partitions({tp for tp in tps if tp.partition in self.engine.partitions})
+
     async def perform_seek(self) -> None:
         """Every source partition to an explicit offset."""
         consumer = self._thread._consumer

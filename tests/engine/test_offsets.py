@@ -1,10 +1,10 @@
-"""Where a new owner begins to read."""
+"""What a new owner takes, and where it begins to read."""
 
 import pytest
 from aiokafka import TopicPartition
 
 from streams.codec.positions import TopicId, position_key, position_value, read_positions
-from streams.engine.engine import LogTruncated, _check_offsets, _start
+from streams.engine.engine import LogTruncated, _check_offsets, _start, whole_numbers
 from streams.engine.partition import Partition
 from streams.engine.transaction import Position
 
@@ -46,3 +46,11 @@ def test_a_log_that_was_read_to_its_end_is() -> None:
     partition = _partition(100)
     partition.accepted = {SOURCE: 100}
     _check_offsets(partition)
+
+
+def test_a_partition_number_that_is_only_partly_ours_is_not_taken() -> None:
+    """An older worker has the rest of it. Two would run the same invocations."""
+    ours = [TopicPartition(topic, number) for topic in TOPICS.sources for number in (1, 2)]
+    strange = TopicPartition("another", 3)
+    assert whole_numbers([*ours, strange], TOPICS.sources) == {1, 2}
+    assert whole_numbers(ours[:-1], TOPICS.sources) == {1}
