@@ -12,6 +12,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from aiokafka import TopicPartition
 
@@ -37,6 +38,7 @@ from streams.engine.work import Load, Prepared, Work
 from streams.errors import StreamsError
 from streams.functions import Functions
 from streams.invokers import Call, Invokers, Runner
+from streams.invokers.call import NOT_STARTED, raised
 from streams.providers.base import InvalidEvent
 
 log = logging.getLogger(__name__)
@@ -329,14 +331,23 @@ class Processor:
             state.attempt,
             invocation.accepted_at_ms,
             invocation.traceparent,
+            partial(_may_start, work),
         )
-        if work.partition.owner.has_drained:
+        partition = work.partition
+        if partition.owner.has_drained:
             return  # the next owner runs it
         reach("before-run")
-        outcome = await run(call) if run is not None else _MISSING
+        try:
+            outcome = await run(call) if run is not None else _MISSING
+        except asyncio.CancelledError as error:
+            if partition.closed or work.cut or partition.owner.has_drained:
+                raise
+            outcome = work.prepared.provider.failed(raised(error), invocation.request_id)  # none of us has cancelled it
         reach("after-run")
-        if work.partition.closed or work.cut:
+        if partition.closed or work.cut:
             return  # another worker owns the partition now, and runs this attempt again; or it is cancelled
+        if outcome is NOT_STARTED and partition.owner.has_drained:
+            return
         self.report(work, outcome)
 
     def report(self, work: Work, outcome: Outcome) -> None:
@@ -352,6 +363,14 @@ class Processor:
         self.effects.settle(work, now_ms)
         if state.status == "waiting":
             reach("during-schedule")
+
+
+def _may_start(work: Work) -> bool:
+    """Whether the attempt of *work*, which has waited for its turn, may still begin."""
+    partition, policy = work.partition, work.prepared.function.policy
+    if partition.closed or work.cut or partition.owner.has_drained:
+        return False
+    return partition.owner.now_ms() < work.invocation.accepted_at_ms + policy.age_max_ms
 
 
 def _part_of(reserved: int | None, share: float) -> int | None:

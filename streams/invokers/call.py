@@ -24,7 +24,14 @@ provider allows of it is for `Provider.returned_bytes` to say."""
 
 _OUR_FOLDER = str(Path(__file__).parent)
 
+NOT_STARTED = Outcome("system_error", 503, error_type="NotStarted", error_message="its turn came too late")
+"""It had to wait for a thread, a process or a connection, and was not to start any more when it got one."""
+
 T = TypeVar("T")
+
+
+def _always() -> bool:
+    return True
 
 
 @dataclass(slots=True)
@@ -40,6 +47,8 @@ class Call:
     accepted_at_ms: int
     traceparent: str | None = None
     """W3C trace context of the invocation."""
+    may_start: Callable[[], bool] = _always
+    """Asked when its turn comes, by runners that let calls wait for one."""
 
 
 Runner: TypeAlias = Callable[[Call], Awaitable[Outcome]]

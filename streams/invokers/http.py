@@ -28,7 +28,7 @@ import aiohttp
 
 from streams.core.lifecycle import THROTTLED
 from streams.core.model import Function, FunctionFailure, HttpTarget, Outcome
-from streams.invokers.call import RESPONSE_BYTES_MAX, Call, Runner, exited, timed_out
+from streams.invokers.call import NOT_STARTED, RESPONSE_BYTES_MAX, Call, Runner, exited, timed_out
 from streams.invokers.context import setting
 from streams.providers.base import Provider, is_json, plain, read_json
 
@@ -39,7 +39,7 @@ Headers: TypeAlias = Mapping[str, str]
 Reported: TypeAlias = Literal["raised", "handled"] | None
 """How a function says that it failed; None: it does not say so."""
 
-_TIMED_OUT = re.compile(rb"Task timed out after (\d+(?:\.\d+)?) seconds")
+_TIMED_OUT = re.compile(rb"Task timed out after (\d{1,9}(?:\.\d{1,9})?) seconds")
 _TRACEPARENT = re.compile(r"[\da-f]{2}-([\da-f]{8})([\da-f]{24})-([\da-f]{16})-[\da-f]([\da-f])")
 
 
@@ -64,6 +64,8 @@ class Http:
         async def run(call: Call) -> Outcome:
             event = provider.event_bytes(call.payload)
             async with self._slots:
+                if not call.may_start():
+                    return NOT_STARTED
                 request = self._get_session().post(
                     url, data=event, headers=headers(call), timeout=timeout, allow_redirects=False
                 )
@@ -74,7 +76,8 @@ class Http:
                     return _system_error(503, error)
                 except TimeoutError:
                     return provider.failed(timed_out(function.timeout_ms), call.request_id)
-                except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: nothing that HTTP allows
+                except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
+                    # ValueError: nothing that HTTP allows; RuntimeError: uvloop's for a connection that is closed
                     if self._closed:
                         raise asyncio.CancelledError from None
                     return _system_error(503, error)
@@ -184,7 +187,15 @@ def _error_document(body: bytes) -> tuple[str, str] | None:
         return None
     if not isinstance(document, dict) or "errorType" not in document or "errorMessage" not in document:
         return None
-    return plain(str(document["errorType"])), plain(str(document["errorMessage"]))
+    return _text(document["errorType"]), _text(document["errorMessage"])
+
+
+def _text(found: object) -> str:
+    """Mostly a string, but anybody may write anything there."""
+    try:
+        return plain(str(found))
+    except RecursionError:
+        return ""
 
 
 def _system_error(status: int, error: Exception) -> Outcome:

@@ -28,7 +28,7 @@ import time
 from typing import Any, BinaryIO, NoReturn
 
 from streams.core.model import Function, Outcome, PythonTarget
-from streams.invokers.call import RESPONSE_BYTES_MAX, Call, exited, raised, timed_out
+from streams.invokers.call import NOT_STARTED, RESPONSE_BYTES_MAX, Call, exited, raised, timed_out
 from streams.invokers.context import context_class
 from streams.invokers.python import Handler, is_async, load_handler
 from streams.providers.base import Provider
@@ -123,6 +123,8 @@ class Processes:
         try:
             async with asyncio.timeout(limit_ms / 1000):
                 await child.ready()
+            if not call.may_start():
+                return NOT_STARTED
             limit_ms = self._function.timeout_ms
             async with asyncio.timeout(limit_ms / 1000):
                 return await child.run(call)
@@ -228,9 +230,12 @@ class _Child:
 def _read_outcome(head: bytes, body: bytes) -> Outcome:
     try:
         kind, status_code, error_type, error_message, handled, is_json, has_payload = json.loads(head)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise _Unreadable from None
-    if kind not in ("returned", "function_error"):
+    texts, flags = (error_type, error_message), (handled, is_json, has_payload)
+    if kind not in ("returned", "function_error") or type(status_code) is not int:
+        raise _Unreadable
+    if not all(type(text) is str for text in texts) or not all(type(flag) is bool for flag in flags):
         raise _Unreadable
     return Outcome(kind, status_code, body if has_payload else None, error_type, error_message, handled, is_json)
 
@@ -245,12 +250,15 @@ def serve(connection: socket.socket, requests: BinaryIO) -> NoReturn:
     _die_with(parent)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _ignore)  # unlike SIG_IGN, this is not inherited by what the function starts
-    worker = _Worker(function, provider)
+    worker, me = _Worker(function, provider), os.getpid()
     connection.sendall(_READY)
     while lengths := requests.read(_LENGTHS.size):
         head_bytes, body_bytes = _LENGTHS.unpack(lengths)
         request_id = json.loads(requests.read(head_bytes))
-        _send(connection, worker.run(request_id, requests.read(body_bytes)))
+        outcome = worker.run(request_id, requests.read(body_bytes))
+        if os.getpid() != me:
+            os._exit(0)  # the function has forked, and returned twice; the answer is for the first of us to give
+        _send(connection, outcome)
     os._exit(0)  # the parent is gone or wants nothing more; the function's exit handlers are not to hold that up
 
 

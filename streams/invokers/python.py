@@ -34,7 +34,7 @@ from queue import SimpleQueue
 from typing import Any, TypeAlias, cast
 
 from streams.core.model import Function, Outcome, PythonTarget
-from streams.invokers.call import Call, Deadlines, Runner, raised, timed_out
+from streams.invokers.call import NOT_STARTED, Call, Deadlines, Runner, raised, timed_out
 from streams.invokers.context import context_class
 from streams.providers.base import Provider
 
@@ -193,14 +193,11 @@ class _Attempt:
         try:
             while True:
                 own = yield from self._undo_own_cancel()
-                cancel = yield from self._wait(waits_for, own)
+                thrown = yield from self._wait(waits_for, own)
                 if self.abandoned:
                     raise asyncio.CancelledError
                 try:
-                    if cancel:
-                        waits_for = self._coroutine.throw(asyncio.CancelledError())
-                    else:
-                        waits_for = self._coroutine.send(None)
+                    waits_for = self._coroutine.send(None) if thrown is None else self._coroutine.throw(thrown)
                 except StopIteration as stop:
                     yield from self._undo_own_cancel()
                     return stop.value
@@ -212,43 +209,48 @@ class _Attempt:
             with contextlib.suppress(BaseException):
                 self._coroutine.close()
 
-    def _wait(self, waits_for: Waited, cancel: bool) -> Generator[Waited, None, bool]:
-        """Wait in the function's place. Returns whether CancelledError is to be thrown into it, else it goes on."""
+    def _wait(
+        self, waits_for: Waited, cancel: asyncio.CancelledError | None
+    ) -> Generator[Waited, None, asyncio.CancelledError | None]:
+        """Wait in the function's place. Returns what is to be thrown into it, else it goes on.
+
+        A cancellation is passed on with its words: libraries (anyio) know theirs by them.
+        """
         if waits_for is None:
             try:
                 yield None
-            except asyncio.CancelledError:
-                cancel = True
+            except asyncio.CancelledError as error:
+                cancel = error
             return self._take_cancel() or cancel
         if not asyncio.isfuture(waits_for):
             raise RuntimeError("the function waits for something that is not asyncio's")
         waits_for._asyncio_future_blocking = False  # the answer that asyncio expects from whoever will wait
         waits_for.add_done_callback(self._wake)
-        if cancel and not waits_for.cancel():
-            return True
+        if cancel is not None and not waits_for.cancel(*cancel.args[:1]):
+            return cancel
         while not waits_for.done():
             self._gate = self._loop.create_future()
             try:
                 yield from self._gate
-            except asyncio.CancelledError:
-                if self.abandoned or not waits_for.cancel():
-                    return True
+            except asyncio.CancelledError as error:
+                if self.abandoned or not waits_for.cancel(*error.args[:1]):
+                    return error
                 self._take_cancel()  # passed on: what it waits for will end, if it obeys
         return self._take_cancel()
 
-    def _undo_own_cancel(self) -> Generator[Waited, None, bool]:
-        """Returns whether the function's latest step cancelled the task, which is only lent to it."""
+    def _undo_own_cancel(self) -> Generator[Waited, None, asyncio.CancelledError | None]:
+        """Returns what is thrown at the function whose latest step cancelled the task, which is only lent to it."""
         cancels = self._task.cancelling()
         if cancels <= self._cancels:
             self._cancels = cancels
-            return False
-        yield from _undo_cancel(self._task, self._cancels)
-        return True
+            return None
+        return (yield from _undo_cancel(self._task, self._cancels))
 
-    def _take_cancel(self) -> bool:
+    def _take_cancel(self) -> asyncio.CancelledError | None:
+        """What the time limit throws into the function, if that is due."""
         due, self._cancel_due = self._cancel_due, False
         self._cancels = self._task.cancelling()
-        return due
+        return asyncio.CancelledError() if due else None
 
     def _wake(self, _: object) -> None:
         if self._gate is not None and not self._gate.done():
@@ -259,12 +261,15 @@ class _Attempt:
             self._gate.cancel()
 
 
-def _undo_cancel(task: asyncio.Task[Any], cancels: int) -> Generator[Waited, None, None]:
-    """Make the running *task* as if it had been cancelled only *cancels* times."""
+def _undo_cancel(task: asyncio.Task[Any], cancels: int) -> Generator[Waited, None, asyncio.CancelledError]:
+    """Make the running *task* as if it had been cancelled only *cancels* times. Returns what was to be thrown in."""
     while task.cancelling() > cancels:
         task.uncancel()
-    with contextlib.suppress(asyncio.CancelledError):  # before Python 3.13 it is still thrown in, at the next wait
+    try:  # before Python 3.13 it is still thrown in, at the next wait
         yield None
+    except asyncio.CancelledError as error:
+        return error
+    return asyncio.CancelledError()
 
 
 @types.coroutine
@@ -287,6 +292,7 @@ class _Stop(BaseException):
 @dataclass(slots=True, eq=False)
 class _Job:
     work: Callable[[], Outcome]
+    may_start: Callable[[], bool]
     limit: Deadlines[_Job]
     done: asyncio.Future[Outcome | None]
     """None: the time is up."""
@@ -357,7 +363,7 @@ class Threads:
                 return provider.failed(raised(error), call.request_id)
 
         async def run(call: Call) -> Outcome:
-            job = _Job(partial(work, call), limit, self._loop.create_future())
+            job = _Job(partial(work, call), call.may_start, limit, self._loop.create_future())
             self._submit(job)
             try:
                 outcome = await job.done
@@ -456,9 +462,12 @@ class Threads:
     def _serve_waiting(self) -> None:
         while self._waiting:
             job = self._waiting.popleft()
-            if not job.done.done():  # cancelled meanwhile
+            if job.done.done():  # cancelled meanwhile
+                continue
+            if job.may_start():
                 self._submit(job)
                 return
+            job.done.set_result(NOT_STARTED)
 
     def _ended_in_thread(self, thread: _Thread, job: _Job, outcome: Outcome) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed

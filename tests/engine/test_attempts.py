@@ -7,7 +7,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from streams.core.facts import Succeeded
+from streams.core.facts import AttemptFailed, Succeeded
 from streams.core.model import Outcome
 from streams.invokers import Call
 
@@ -129,9 +129,14 @@ async def test_a_fault_of_ours_is_reported_and_the_others_go_on() -> None:
     assert ended(bench) == [b"a", b"c"]
 
 
-async def test_a_cancellation_out_of_nowhere_is_reported_and_the_others_go_on() -> None:
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_cancellation_out_of_nowhere_is_an_error_of_the_function(waits: bool) -> None:
+    """Nobody of us has cancelled it: it would never end."""
+
     async def handler(call: Call) -> Outcome:
         if call.request_id == "b":
+            if waits:
+                await asyncio.sleep(0)
             raise asyncio.CancelledError
         return await succeed(call)
 
@@ -139,8 +144,10 @@ async def test_a_cancellation_out_of_nowhere_is_reported_and_the_others_go_on() 
     produce(bench, "a", "b", "c")
     await bench.settled()
 
-    assert [type(error) for error in bench.owner.failures] == [asyncio.CancelledError]
+    assert bench.owner.failures == []
     assert ended(bench) == [b"a", b"c"]
+    [failed] = [fact for fact in bench.facts() if isinstance(fact, AttemptFailed)]
+    assert failed.outcome.error_type == "CancelledError"
 
 
 async def test_a_fault_of_ours_after_a_wait_is_reported() -> None:

@@ -72,6 +72,18 @@ def hang(event: Any, context: LambdaContext) -> None:
         time.sleep(0.001)
 
 
+def fork(event: Any, context: LambdaContext) -> str:
+    """Returns in two processes."""
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+    return "parent" if pid else "child"
+
+
+def doze(event: Any, context: LambdaContext) -> None:
+    time.sleep(0.05)
+
+
 def describe(event: Any, context: LambdaContext) -> dict[str, Any]:
     return {
         "request": context.aws_request_id,
@@ -287,3 +299,25 @@ def start_a_process(event: Any, context: LambdaContext) -> None:
 
 def stdin(event: Any, context: LambdaContext) -> str:
     return sys.stdin.read()
+
+
+async def say_how_it_was_cancelled(event: Any, context: LambdaContext) -> list[str]:
+    """Be cancelled by a task of its own, as libraries do that bound the time of a block (anyio): first while it waits
+    for something, then while it only lets others go first.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    words = []
+    for wait in (lambda: asyncio.Event().wait(), lambda: asyncio.sleep(0), lambda: asyncio.shield(_forever())):
+        asyncio.get_running_loop().call_soon(task.cancel, f"word {len(words)}")
+        try:
+            while True:
+                await wait()
+        except asyncio.CancelledError as error:
+            words += error.args
+            task.uncancel()
+    return words
+
+
+async def _forever() -> None:
+    await asyncio.Event().wait()

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 
 from streams.core.model import HttpTarget, Outcome
 from streams.invokers import Invokers, Runner
-from streams.invokers.call import raised
+from streams.invokers.call import NOT_STARTED, raised
 from streams.providers import PROVIDERS
 
 from . import targets
@@ -22,6 +22,7 @@ from .conftest import call, function, python
 Run = Callable[..., Awaitable[Outcome]]
 
 KINDS = ("inline", "thread", "process", "process async", "http")
+AT_ONCE = 2
 PYTHON_KINDS = ("inline", "thread", "process")
 
 # One loop, server and set of invokers for the whole file: child processes take long to start.
@@ -46,7 +47,7 @@ async def runner() -> AsyncIterator[Callable[[str, float], Runner]]:
     app.router.add_post("/2015-03-31/functions/function/invocations", emulate)
     emulator = TestServer(app)
     await emulator.start_server(shutdown_timeout=0)
-    invokers = Invokers(threads=2, processes=1, grace_s=0.05)
+    invokers = Invokers(threads=AT_ONCE, processes=AT_ONCE, connections=AT_ONCE, grace_s=0.05)
     await invokers.start()
 
     @cache
@@ -161,3 +162,27 @@ async def test_a_context_knows_the_request_and_its_time(run: Run) -> None:
     assert context["arn"] == "arn:aws:lambda:us-east-1:123456789012:function:resize"
     assert len(context["request"]) == 36
     assert 9_000 < context["left"] <= 10_000
+
+
+# -- turns -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["thread", "process", "http"])
+async def test_a_call_that_waited_for_its_turn_may_be_too_late(
+    runner: Callable[[str, float], Runner], kind: str
+) -> None:
+    """A process, a thread or a connection is free again after minutes, perhaps: the invocation may be too old then."""
+    run = runner(kind, 10)
+    payload = json.dumps(["echo", 1]).encode()
+    asked: list[str] = []
+
+    def no() -> bool:
+        asked.append(kind)
+        return False
+
+    ahead = [asyncio.ensure_future(run(call(json.dumps(["doze", None]).encode()))) for _ in range(AT_ONCE)]
+    await asyncio.sleep(0)
+    assert await run(call(payload, may_start=no)) == NOT_STARTED
+    assert asked == [kind]
+    assert [(await outcome).kind for outcome in ahead] == ["returned"] * AT_ONCE
+    assert (await run(call(payload))).payload == b"1", "its place is free"

@@ -377,3 +377,19 @@ async def test_lone_surrogates_in_an_error_can_be_encoded(serve: Serve, ask: Ask
 
     assert (outcome.error_type.encode(), outcome.error_message.encode()) == (b"E\\ud83d", b"m\\ud83d")
     assert outcome.payload == body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Task timed out after " + b"9" * 400 + b" seconds",
+        b'{"errorType": ' + b"[" * 1_000 + b"]" * 1_000 + b', "errorMessage": ""}',
+    ],
+    ids=["digits", "nested"],
+)
+async def test_no_answer_of_the_emulator_is_too_strange(serve: Serve, invokers: Invokers, body: bytes) -> None:
+    target = HttpTarget(await serve(answer(body=body)), runtime_api=True)
+
+    outcome = await invokers.prepare(function(target), PROVIDERS["aws"])(call())
+
+    assert outcome.payload is not None

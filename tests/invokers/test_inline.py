@@ -106,6 +106,13 @@ async def test_a_function_may_use_time_limits_and_tasks(prepare: Callable[..., R
     assert targets.log == ["timed out", "timed out"]
 
 
+async def test_a_cancellation_keeps_its_words(prepare: Callable[..., Runner]) -> None:
+    """By which anyio, and what builds on it, tells its own from others: without them its time limits are errors."""
+    outcome = await prepare(targets.say_how_it_was_cancelled)(call())
+
+    assert outcome.payload == b'["word 0", "word 1", "word 2"]'
+
+
 async def test_whoever_awaits_a_runner_can_cancel_it(prepare: Callable[..., Runner], invokers: Invokers) -> None:
     task = asyncio.ensure_future(prepare(targets.ahang)(call()))
     await asyncio.sleep(0)

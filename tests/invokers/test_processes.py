@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from streams.core.model import PythonTarget
 from streams.invokers import Invokers, Runner
+from streams.invokers.process import _read_outcome, _Unreadable
 from streams.providers import PROVIDERS
 
 from . import targets
@@ -131,6 +133,34 @@ async def test_what_is_no_message_is_a_system_error(prepare: Callable[..., Runne
     outcome = await prepare(targets.print_garbage)(call())
 
     assert outcome.kind == "system_error"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        ["returned", "200", "", "", False, True, False],
+        ["returned", 200, 7, "", False, True, False],
+        ["returned", 200, "", "", None, True, False],
+        ["over", 200, "", "", False, True, False],
+        [],
+    ],
+)
+def test_a_message_that_a_function_made_up_is_none(head: list[Any]) -> None:
+    """Its types are looked at here: whatever is made of them later would stop the worker."""
+    with pytest.raises(_Unreadable):
+        _read_outcome(json.dumps(head).encode(), b"")
+
+
+def test_a_message_that_is_nested_for_ever_is_none() -> None:
+    with pytest.raises(_Unreadable):
+        _read_outcome(b"[" * 100_000, b"")
+
+
+async def test_a_function_that_forks_answers_once(prepare: Callable[..., Runner]) -> None:
+    """The other one's answer would be taken for that of the next call."""
+    run = prepare(targets.fork)
+
+    assert [(await run(call())).payload for _ in range(3)] == [b'"parent"'] * 3
 
 
 async def test_a_huge_result_stays_in_the_process(prepare: Callable[..., Runner]) -> None:
