@@ -83,6 +83,7 @@ def gateway(
       streams gateway --listen 0.0.0.0:443 --keys keys.toml --tls-cert chain.pem --tls-key key.pem
       aws --endpoint-url http://127.0.0.1:8080 lambda invoke --function-name resize --invocation-type Event out
     """
+    from streams import connections
     from streams.gateway.run import Listening, serve, show
 
     host, port = address(listen)
@@ -97,6 +98,7 @@ def gateway(
             "No keys are configured: requests need not be signed, everybody who can connect is let in.", err=True
         )
     listening = Listening(host=host, port=port, tls=_tls(tls_cert, tls_key), keys=keys, projects=projects)
+    connections.install()
     run(serve(settings, listening, show), uvloop.new_event_loop)
 
 

@@ -14,7 +14,7 @@ import mode.loop
 from aiokafka import TopicPartition
 from aiokafka.partitioner import murmur2
 
-from streams import cluster
+from streams import cluster, connections
 from streams.codec.avro import Codec, load_schemas
 from streams.codec.registry import Registry
 from streams.destinations import Destinations
@@ -183,6 +183,7 @@ def create_app(settings: Settings) -> StreamsApp:
     From here on new event loops are uvloop's: `faust worker` and `streams worker` take whatever kind there is.
     """
     mode.loop.use("uvloop")
+    connections.install()
     topics = settings.topics
     app = StreamsApp(
         topics.app_id,
