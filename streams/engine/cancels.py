@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 EARLY_MAX = 10_000
 """So many commands of a partition wait for their invocations; more are passed over, as for what is not known."""
 
+EARLY_MS = 15 * 60_000
+"""A command waits at most so long when there is nothing more to read: a transaction that holds its invocation back is
+over by then (transaction.max.timeout.ms). Nothing that ended meanwhile can be forgotten."""
+
 
 class Cancels:
     """Cancels invocations of one worker."""
@@ -90,7 +94,14 @@ class Cancels:
     def forget_early(self, partition: Partition) -> None:
         """Let go of commands about offsets that have been read and had no such invocation."""
         read = partition.accepted[partition.sources[0]]
-        for offset in [offset for offset in partition.early if offset < read]:
+        self._forget(partition, [offset for offset in partition.early if offset < read])
+
+    def give_up_early(self, partition: Partition, now_ms: int) -> None:
+        """Let go of commands about offsets that do not come: all that there is has been read."""
+        self._forget(partition, [at for at, command in partition.early.items() if command.since_ms < now_ms - EARLY_MS])
+
+    def _forget(self, partition: Partition, offsets: list[int]) -> None:
+        for offset in offsets:
             command = partition.early.pop(offset)
             self._processor.effects.counters["unknown"]["cancel_ignored"] += 1
             partition.finish(command.source, command.offset)

@@ -239,7 +239,7 @@ class Engine:
     def has_lag(self) -> bool:
         """Whether something that should be processed is not: accepted and unfinished, or fetched and not accepted."""
         return any(
-            partition.in_flight_count or any(self.consumer.lag(source) for source in partition.sources[:1])
+            partition.in_flight_count > len(partition.early) or self.consumer.lag(partition.sources[0])
             for partition in self.partitions.values()
         )
 

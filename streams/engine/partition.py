@@ -271,7 +271,7 @@ class Partition:
         """*record*, a command, waits for *offset* of `invocations`. It does not count as in flight: else such commands
         could keep us from reading what they wait for. Nor do its bytes, which are not kept.
         """
-        self.early[offset] = Early(source, record.offset, record.key)
+        self.early[offset] = Early(source, record.offset, record.key, self.owner.now_ms())
         self.in_flight_bytes -= self.in_flight[source][record.offset]
         self.in_flight[source][record.offset] = 0
         self._resume_if_there_is_room()
@@ -353,6 +353,7 @@ class Early(NamedTuple):
     offset: int
     key: bytes | None
     """The request id."""
+    since_ms: int
 
 
 class Batch:

@@ -23,7 +23,7 @@ from streams.codec.errors import AvroError, InputRejected, SchemaNeeded
 from streams.codec.registry import Registry
 from streams.codec.retry import Waiting, read_retry, woken_later
 from streams.codec.state import is_cancelled, unpack
-from streams.core.lifecycle import Accept, Report, Start
+from streams.core.lifecycle import Accept, Report, Start, State
 from streams.core.model import Function, Outcome
 from streams.core.routing import routes
 from streams.core.tiers import wake_at_ms
@@ -168,7 +168,24 @@ class Processor:
             raise InputRejected("StateMissing", "Nothing is known of it: it ended long ago, or the table was lost.")
         # The table decides what is old news; the record has what the table does not keep: the last outcome.
         state = replace(unpack(packed), last=waiting.state.last)
-        if is_cancelled(packed):
+        try:
+            self._wake_known(waiting, state, is_cancelled(packed), partition, source, record, now_ms)
+        except InputRejected as rejected:  # its cloud is configured otherwise now, so that nobody knows its function
+            self.effects.reject(partition, record, rejected.reason, rejected.message, accepted=key)
+            partition.finish(source, record.offset)
+
+    def _wake_known(
+        self,
+        waiting: Waiting,
+        state: State,
+        cancelled: bool,
+        partition: Partition,
+        source: TopicPartition,
+        record: SourceRecord,
+        now_ms: int,
+    ) -> None:
+        key = waiting.invocation.request_id.encode()
+        if cancelled:
             self.cancels.wake(waiting, state, partition, source, record, now_ms)
         elif partition.is_busy(key) or state.is_over or state.attempt != waiting.state.attempt:
             partition.finish(source, record.offset)

@@ -130,7 +130,9 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
             self.processor.careful.rearm(partition)
 
     async def _journal_long_attempts(self) -> None:
-        """Attempts longer than *hold_s* stop holding their offsets; where a cloud tells what runs, sooner."""
+        """Attempts longer than *hold_s* stop holding their offsets; where a cloud tells what runs, sooner. And commands
+        that wait for invocations that do not come do not wait for ever.
+        """
         hold_s, careful = self.engine.settings.hold_s, self.processor.careful
         while True:
             await asyncio.sleep(min(SHOWN_AFTER_S, hold_s / 4))
@@ -138,6 +140,8 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
             for partition in list(self.engine.partitions.values()):
                 careful.journal(partition, now_ms - int(hold_s * 1000))
                 careful.show(partition, now_ms - int(SHOWN_AFTER_S * 1000))
+                if partition.early and not self.engine.consumer.lag(partition.sources[0]):
+                    self.processor.cancels.give_up_early(partition, now_ms)
 
 
 async def check_topics(settings: Settings, functions: Functions) -> dict[str, int]:

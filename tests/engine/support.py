@@ -102,6 +102,9 @@ class FakeInvokers:
     def prepare(self, function: Function, provider: Any) -> Handler:
         return self.handler
 
+    def release(self, run: Handler) -> None:
+        """It holds nothing."""
+
 
 def function(name: str = "f", provider: str = "aws", **changes: Any) -> Function:
     cloud = PROVIDERS[provider]

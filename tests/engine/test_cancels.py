@@ -10,7 +10,9 @@ from aiokafka import TopicPartition
 from streams.codec.envelope import Invocation
 from streams.core.facts import Failed
 from streams.core.model import KafkaDestination, Outcome
+from streams.engine.cancels import EARLY_MS
 from streams.engine.partition import is_idle, is_landed
+from streams.functions import Functions
 from streams.invokers import Call
 
 from .support import START_MS, TOPICS, Bench, function
@@ -370,6 +372,44 @@ async def test_a_command_that_waits_for_its_invocation_keeps_nobody_from_stoppin
 
     assert is_idle([bench.partition])
     assert is_landed([bench.partition])
+
+
+async def test_a_command_does_not_wait_for_ever_for_an_offset_that_does_not_come() -> None:
+    """Nothing that ends meanwhile can be forgotten."""
+    bench = Bench(succeed)
+    bench.cancel("id-1", offset=7)
+    bench.owner.time_ms += EARLY_MS
+    bench.processor.cancels.give_up_early(bench.partition, bench.owner.time_ms)
+    assert bench.partition.early
+
+    bench.owner.time_ms += 1
+    bench.processor.cancels.give_up_early(bench.partition, bench.owner.time_ms)
+
+    assert not bench.partition.early
+    assert bench.partition.watermark(bench.partition.sources[1]) == 1
+    assert bench.processor.effects.counters["unknown"]["cancel_ignored"] == 1
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_what_waits_for_a_cloud_that_is_configured_otherwise_ends(is_cancelled: bool) -> None:
+    """Its function's address says nothing to anybody any more. It would be counted as waiting for ever."""
+    bench = Bench(fail)
+    await waiting(bench)
+    if is_cancelled:
+        bench.cancel("id-1")
+
+    class Elsewhere(Functions):
+        def gone(self, reference: str, qualifier: str | None) -> None:
+            return None
+
+    bench.processor.configure(Elsewhere())
+    bench.owner.time_ms += 60_000
+    bench.wake("retry.60s")
+    await bench.settled()
+
+    [letter] = bench.records(TOPICS.dlq)
+    assert (letter["reason"], letter["request_id"]) == ("UnknownFunction", "id-1")
+    assert nothing_is_left(bench)
 
 
 async def test_the_unknown_and_the_over_are_counted_and_left_alone() -> None:
