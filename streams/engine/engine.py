@@ -43,6 +43,8 @@ STUCK_AFTER_S = 2.0
 """A new owner waits so long for another worker's open transaction before it fences it."""
 FINISH_EVERY_S = 2.0
 """So often we look for transactions to finish, while there may be some."""
+KNOWN_FOR_S = 86_400.0
+"""So often at least a worker with partitions commits (transactional.id.expiration.ms is seven days)."""
 REVOKE_DRAIN_S = 3.0
 """A revocation waits for what is in flight: whatever ends in time is not run again by the next owner. The whole group
 waits with us, so not for long attempts, which are in the journal, and not longer than this when nothing ends."""
@@ -136,6 +138,7 @@ class Engine:
         self.background(self.committer.run())
         self.background(self._finish_skipped())
         self.background(self._forget_ended())
+        self.background(self._stay_known())
 
     async def stop(self) -> None:
         for task in self._background:
@@ -177,6 +180,15 @@ class Engine:
         while True:
             await asyncio.sleep(1.0)
             self.forget_ended()
+
+    async def _stay_known(self) -> None:
+        """Commit now and then though nothing happens: Kafka forgets a producer after a week without a transaction."""
+        while True:
+            await asyncio.sleep(KNOWN_FOR_S)
+            if self.committer.member is not None:
+                for partition in self.partitions.values():
+                    partition.mark = self.token
+                    self.changed(partition)
 
     async def _finish_skipped(self) -> None:
         """After trouble, finish what the cluster has ended and left open."""
@@ -342,7 +354,7 @@ class Engine:
 
         False when the generation is over.
         """
-        while any(partition.mark for partition in self.partitions.values()):
+        while not all(partition.is_claimed(self.token) for partition in self.partitions.values()):
             if self.committer.member is None:
                 return False
             await self.committer.flush(1.0)

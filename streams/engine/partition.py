@@ -309,6 +309,10 @@ class Partition:
             moved[source] = Position(self.watermark(source), token)
         return moved
 
+    def is_claimed(self, token: str) -> bool:
+        """Whether the group knows that process *token* holds it."""
+        return all(position.metadata == token for position in self.stable.values())
+
     def write_positions(self, positions: Mapping[TopicPartition, Position]) -> list[Output]:
         """What the changelog is to get with these *positions*, so that they are known for longer than Kafka does."""
         written = self.positions_written
