@@ -109,11 +109,15 @@ def read_invocation(record: InputRecord, now_ms: int, codec: Codec) -> Invocatio
 
 def _check_size(record: InputRecord) -> None:
     """A topic's limit is for what is compressed: a record may be a thousand times as large, and has to fit again."""
-    size = len(record.value or b"") + len(record.key or b"")
-    size += sum(len(name) + len(value or b"") for name, value in record.headers)
+    size = len(record.value or b"") + bytes_around(record)
     if size > INPUT_BYTES_MAX:
         fault = f"The record has {size} bytes when it is not compressed; at most {INPUT_BYTES_MAX} are allowed."
         raise InputRejected("OversizedInput", fault)
+
+
+def bytes_around(record: InputRecord) -> int:
+    """The size of all of *record* but its value."""
+    return len(record.key or b"") + sum(len(name) + len(value or b"") for name, value in record.headers)
 
 
 def coordinates_id(topic: str, partition: int, offset: int) -> str:

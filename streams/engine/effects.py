@@ -17,7 +17,7 @@ from aiokafka import TopicPartition
 from streams.codec.avro import Codec
 from streams.codec.dead_letter import DELIVERY_FAILED, dead_letter
 from streams.codec.delivery import delivery_headers
-from streams.codec.envelope import InputRecord, Invocation, coordinates_id, request_id_of
+from streams.codec.envelope import InputRecord, Invocation, bytes_around, coordinates_id, request_id_of
 from streams.codec.facts import EncodeFacts, facts_encoder
 from streams.codec.retry import Origin, retry_headers
 from streams.codec.state import pack
@@ -255,7 +255,11 @@ class Effects:
         self._dead_letter(work, ended, DELIVERY_FAILED, _not_taken(target.topic, why))
 
     def _fits(self, topic: str, value: bytes) -> bool:
-        return len(value) + RECORD_OVERHEAD_BYTES <= self.limits.get(topic, _RECORD_BYTES_DEFAULT)
+        return len(value) <= self._room(topic)
+
+    def _room(self, topic: str) -> int:
+        """The largest value that a record of *topic* may have."""
+        return self.limits.get(topic, _RECORD_BYTES_DEFAULT) - RECORD_OVERHEAD_BYTES
 
     # -- deliveries ----------------------------------------------------------------------------------------------
 
@@ -369,8 +373,7 @@ class Effects:
 
     def _bounded(self, record: InputRecord) -> InputRecord:
         """*record*, without what was compressed so well that no topic of ours could hold it."""
-        around = len(record.key or b"") + sum(len(name) + len(value or b"") for name, value in record.headers)
-        room = self.limits.get(self.topics.dlq, _RECORD_BYTES_DEFAULT) - RECORD_OVERHEAD_BYTES
+        around, room = bytes_around(record), self._room(self.topics.dlq)
         if len(record.value or b"") + around <= room:
             return record
         log.error("%s-%d/%d is too large for a dead letter", record.topic, record.partition, record.offset)

@@ -150,9 +150,8 @@ class Processor:
             return
         work = Work(partition, source, record, key, invocation, prepared, None)
         partition.known += 1
-        if not (partition.early or self.careful.is_one_alone or self._is_full(prepared)) and work.accept_and_start(
-            now_ms
-        ):
+        may_start = not (partition.early or self.careful.is_one_alone or self._is_full(prepared))
+        if may_start and work.accept_and_start(now_ms):
             self._start(work, event, now_ms)
             return
         work.apply(Accept(now_ms, invocation.accepted_at_ms, invocation.due_at_ms, invocation.depth))

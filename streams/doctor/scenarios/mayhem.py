@@ -8,6 +8,7 @@ from streams.doctor.inputs import mixed
 from streams.doctor.scenarios.planning import chance, half_named, moments
 from streams.doctor.scenarios.workers import JOURNAL_SOON
 from streams.doctor.trial import Scenario, Size, Strike, Trial
+from streams.errors import StreamsError
 
 KILL, FREEZE, LEAVE, BROKER = "kill -9", "SIGSTOP", "SIGTERM", "kill -9 of the broker"
 KINDS = (KILL, KILL, FREEZE, LEAVE, BROKER)
@@ -25,10 +26,13 @@ def plan_mayhem(seed: int, size: Size) -> tuple[Strike, ...]:
 
 async def mayhem(trial: Trial, plan: tuple[Strike, ...]) -> None:
     broker_lock = asyncio.Lock()
-    async with asyncio.TaskGroup() as acts:
-        for strike in plan:
-            await trial.load.reached(strike.after)
-            acts.create_task(_strike(trial, strike, broker_lock))
+    try:
+        async with asyncio.TaskGroup() as acts:
+            for strike in plan:
+                await trial.load.reached(strike.after)
+                acts.create_task(_strike(trial, strike, broker_lock))
+    except ExceptionGroup as group:  # what its reader can put right is to be said in a line
+        raise next((error for error in group.exceptions if isinstance(error, StreamsError)), group) from None
 
 
 async def _strike(trial: Trial, strike: Strike, broker_lock: asyncio.Lock) -> None:
