@@ -140,6 +140,11 @@ class Engine:
         self.background(self._forget_ended())
         self.background(self._stay_known())
 
+    async def write_to(self, topics: Collection[str]) -> None:
+        """Be ready to write to more *topics*, now or when we start."""
+        self.output_topics = tuple(dict.fromkeys((*self.output_topics, *topics)))
+        await self.producer.add_topics(topics)
+
     async def stop(self) -> None:
         for task in self._background:
             task.cancel()

@@ -172,14 +172,16 @@ class TransactionalProducer:
         return task
 
     async def add_topics(self, topics: Iterable[str]) -> None:
-        """Learn of more topics that are written to."""
-        for topic in topics:
-            await self._client.add_topic(topic)
+        """Learn of more topics that are written to. Before `start`, which is told of all, there is nothing to do."""
+        if self._client is not None:
+            for topic in topics:
+                await self._client.add_topic(topic)
 
     def partition_count(self, topic: str) -> int:
         """Partitions of *topic* in the latest metadata; 0 when it is not known, and then it is asked for again."""
         partitions = self._client.cluster.partitions_for_topic(topic)
         if not partitions:
+            self._client.add_topic(topic)
             self._client.force_metadata_update()
         return len(partitions or ())
 

@@ -67,13 +67,13 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
         self._live = LiveFunctions(settings, self._configured, engine.task_failed)
         limits = await check_topics(settings, self._live.functions)
         await self._live.start()
-        functions = self._live.functions
         self._registry = Registry(settings.schema_registry) if settings.schema_registry else None
         codec = await make_codec(settings, self._registry)
         self._destinations = Destinations(os.environ)
         self._invokers = Invokers(threads=settings.threads)
         await self._invokers.start()
-        engine.output_topics = (*engine.output_topics, *functions.kafka_topics())
+        functions = self._live.functions  # as they are now: a change finds the processor, from here on
+        engine.output_topics += tuple(functions.kafka_topics())
         self.processor = Processor(
             functions,
             self._invokers,
@@ -113,9 +113,10 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # Faust's App is typed Any
             self.engine.task_failed(error)
 
     async def _configured(self, functions: Functions) -> None:
-        """An API has changed the functions."""
-        await self.engine.producer.add_topics(functions.kafka_topics())
-        self.processor.configure(functions)
+        """An API has changed the functions. (While we start, `on_first_start` finds them.)"""
+        if hasattr(self, "processor"):
+            await self.engine.write_to(functions.kafka_topics())
+            self.processor.configure(functions)
 
     def _locate(self, topic: str, key: bytes) -> TopicPartition | None:
         """The partition of *key* in a destination topic, as Java's default partitioner chooses it."""
