@@ -238,7 +238,7 @@ class Effects:
         target = self.locate(topic, work.key)
         until_ms, why = self._shut.get(target, (0, ""))
         if target is None:
-            fault = f"The destination kafka://{topic} does not exist; create the topic, then redrive."
+            fault = f"kafka://{topic} does not exist; create the topic, then redrive."
         elif not self._fits(topic, value):
             fault = f"The record has {len(value)} bytes, too many for kafka://{topic}."
         elif ended.ended_at_ms < until_ms:

@@ -7,6 +7,7 @@ that the world did not give it.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -170,6 +171,9 @@ def _add_command(record: Record, produced: set[str], unreadable: dict[str, Any])
         produced.add(request_id_of(record))
 
 
+_KAFKA = re.compile(r"kafka://(\S+)")
+
+
 def _dead_letters(world: World, seen: History) -> dict[str, bytes | None]:
     """Bytes by id; those of inputs that never became invocations are terminal records, too."""
     dead_letters: dict[str, bytes | None] = {}
@@ -182,6 +186,8 @@ def _dead_letters(world: World, seen: History) -> dict[str, bytes | None]:
             seen.terminals.append(Terminal(datum["request_id"], "dead letter", 0))
         if datum["reason"] == DELIVERY_FAILED:
             address = next((h["value"].decode() for h in datum["headers"] if h["name"] == "destination"), "nowhere")
+            if (topic := _KAFKA.match(datum["error_message"])) is not None:
+                address = topic[1]
             dead_letters[f"{datum['request_id']} to {address}"] = datum["value"]
     return dead_letters
 

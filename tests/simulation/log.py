@@ -144,8 +144,14 @@ class Weather:
     late_marker: float = 0.03
     abort: float = 0.0
     """Of a transaction that is refused for no fault of its producer's."""
+    refuse: float = 0.0
+    """Of a partition that is not ours and does not take what a transaction has for it."""
     answer_lost: float = 0.0
     """Of an EndTxn whose answer never arrives, so that it must be repeated."""
+
+
+REFUSES = "not to "
+"""Begins the code of a refusal; then comes the partition."""
 
 
 class Cluster:
@@ -168,6 +174,7 @@ class Cluster:
         self.note = note
         self.partitions = partitions
         self.weather = Weather()
+        self.others = others
         self.logs = {
             (topic, number): Log(topic, number) for topic in (*topics, *others) for number in range(partitions)
         }
@@ -266,14 +273,18 @@ class Cluster:
         if isinstance(transaction, str):
             return transaction
         now_ms = self.now_ms()
+        refused = ""
         for (topic, number), records in outputs.items():
+            if topic in self.others and self.rng.random() < self.weather.refuse:
+                refused = f"{REFUSES}{topic}-{number}"
+                continue
             log = self.log(topic, number)
             transaction.logs[log] = None
             for key, value, headers in records:
                 log.append(now_ms, key, value, headers, transaction)
         self.note(name, "produced", sum(map(len, outputs.values())))
         self.on_step(name, "produced")
-        return self._misfortune()
+        return refused or self._misfortune()
 
     def add_offsets(self, name: str, epoch: int, offsets: Mapping[TopicPartition, Position], member: Member) -> Code:
         """TxnOffsetCommit."""

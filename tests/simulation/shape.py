@@ -97,6 +97,7 @@ def shape(rng: Random, functions: list[Function]) -> Shape:
             late_marker=rng.choice((0.0, 0.03, 0.2)),
             abort=rng.choice((0.0, 0.0, 0.02, 0.2)),
             answer_lost=rng.choice((0.0, 0.1)),
+            refuse=rng.choice((0.0, 0.0, 0.2)),
         ),
         unknown=rng.choice((0.0, 0.0, 0.0, 0.03)),
         forgetful=forgetful,

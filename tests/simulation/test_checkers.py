@@ -94,6 +94,13 @@ class KeepsNoPositions(NumberedPartition):
         return []
 
 
+class GivesUpInSilence(NumberedPartition):
+    """What a topic that is not ours does not take is forgotten."""
+
+    def give_up(self, target: TopicPartition, why: str, is_for_all: bool) -> None:
+        del self.outputs[target]
+
+
 class SeeksLikeStockFaust(Consumer):
     """Partitions without a committed offset above 0 are not sought; where they are read on is left to the fetcher.
 
@@ -275,6 +282,12 @@ def _abandoned(shape: Shape) -> None:
     shape.faults = [Fault("outage", 100.0, "", 0, 30_000.0)]
 
 
+def _unwelcome(shape: Shape) -> None:
+    """Other people's topics do not take what functions have for them."""
+    _calm(shape)
+    shape.weather = replace(shape.weather, refuse=0.5)
+
+
 def _restless(shape: Shape) -> None:
     """One rebalance after the other."""
     shape.faults = [Fault("rebalance", at_s, "", 0, 0.0) for at_s in range(0, 200, 5)]
@@ -299,6 +312,7 @@ VARIANTS = (
     Variant("forgets-the-record-to-come", ("L2",), _cancelled_and_forgotten, Model(partition=ForgetsTheRecordToCome)),
     Variant("forgets-too-early", ("L2",), _forgetful, Model(requests=ForgetsTooEarly)),
     Variant("keeps-no-positions", ("L2",), _abandoned, Model(partition=KeepsNoPositions)),
+    Variant("gives-up-in-silence", ("L8",), _unwelcome, Model(partition=GivesUpInSilence)),
     Variant("seeks-like-stock-faust", ("L1",), _restless, Model(consumer=SeeksLikeStockFaust)),
     Variant("loses-count", ("L5",), _calm, Model(requests=LosesCount)),
     Variant("runs-twice", ("L7",), _repetitive, Model(partition=RunsTwice)),

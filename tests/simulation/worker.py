@@ -20,10 +20,10 @@ from streams.codec.positions import TopicId
 from streams.engine.engine import REVOKE_DRAIN_S, Engine
 from streams.engine.partition import Batch, Partition, SourceRecord
 from streams.engine.recovery import _apply
-from streams.engine.transaction import Aborted, Fenced, GroupMoved, Member, Outputs, Position, Waiting
+from streams.engine.transaction import Aborted, Fenced, GroupMoved, Member, Outputs, Position, Refused, Waiting
 from streams.laws import Violation
 
-from .log import Cluster, Code
+from .log import REFUSES, Cluster, Code
 from .loop import Killed, Process
 
 POLL_S = 0.005
@@ -96,7 +96,13 @@ class Producer:
             raise Fenced(", ".join(codes))
         if any(codes):
             await self._end(committed=False)
-            raise GroupMoved(codes[0]) if codes[0] in MOVED else Aborted(", ".join(codes))
+            if codes[0] in MOVED:
+                raise GroupMoved(codes[0])
+            if refused := [code.removeprefix(REFUSES) for code in codes if code.startswith(REFUSES)]:
+                targets = (text.rpartition("-") for text in refused)
+                reasons = {TopicPartition(topic, int(number)): "no" for topic, _, number in targets}
+                raise Refused(reasons, is_for_all=cluster.rng.random() < 0.5)
+            raise Aborted(", ".join(codes))
         await self._end(committed=True)
         self.committed.set()
 
