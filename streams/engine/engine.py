@@ -456,11 +456,16 @@ def _start(partition: Partition, source: TopicPartition, first: int) -> int:
     """Where to begin reading: at the offset that the group has, else the changelog; at the beginning without any."""
     offset = partition.stable[source].offset
     if offset < 0:
-        offset = partition.positions_written.get(partition.position_keys.get(source, b""), 0)
-    if 0 < offset < first:
+        offset = _kept(partition, source)
+    if 0 <= offset < first:
         missed = first - offset
         log.error("%d records of %s were deleted before they were read: its retention is too short", missed, source)
     return max(offset, first)
+
+
+def _kept(partition: Partition, source: TopicPartition) -> int:
+    """The offset of *source* in the changelog; -1: there is none."""
+    return partition.positions_written.get(partition.position_keys.get(source, b""), -1)
 
 
 def _check_offsets(partition: Partition) -> None:
@@ -473,5 +478,5 @@ def _check_offsets(partition: Partition) -> None:
                 "Where those begin that were appended since is not known. Choose where to go on, and tell the group "
                 "(kafka-consumer-groups.sh --reset-offsets --to-latest or --to-datetime)"
             )
-        if partition.stable[source].offset < 0 < start:
+        if partition.stable[source].offset < 0 <= _kept(partition, source):
             log.warning("the group has no offset of %s any more: going on at %d, where reading stood", source, start)
