@@ -21,6 +21,8 @@ from streams.engine.requests import Requests
 from streams.engine.transaction import Foreign, Headers, Output, Position, Refusal
 
 _NO_HEADERS: Headers = []
+_HEADERS_FEW = 4
+"""So many headers of ours are small. Retry records and dead letters have more, and among them those of the input."""
 
 
 class SourceRecord(Protocol):
@@ -121,7 +123,7 @@ class Partition:
         self.last_at_start: dict[TopicPartition, int] = {}
         """High watermark when the partition was acquired, by source."""
         self.in_flight: dict[TopicPartition, dict[int, int]] = {source: {} for source in self.sources}
-        """Offsets accepted and not finished, in order, with their events' sizes, by source."""
+        """Offsets accepted and not finished, in order, with their records' sizes, by source."""
         self.in_flight_count = 0
         self.in_flight_bytes = 0
         self.uncommitted_count = 0
@@ -166,6 +168,8 @@ class Partition:
             target = self._own[topic] = TopicPartition(topic, self.number)
         self.outputs[target].append((key, value, headers))
         self.uncommitted_bytes += len(value) if value is not None else 0
+        if len(headers) > _HEADERS_FEW:
+            self.uncommitted_bytes += sum(len(name) + len(header or b"") for name, header in headers)
 
     def emit_to(self, target: TopicPartition, key: bytes, value: bytes, headers: Headers, refused: Refusal) -> None:
         """Write a record to any partition of a topic that is not ours. *refused* is called if it does not take it."""
@@ -228,7 +232,9 @@ class Partition:
             self.owner.die(f"batch out of order: {batch.source} starts at {batch.start}, expected {expected}")
         in_flight = self.in_flight[batch.source]
         for record in batch.records:
-            size = len(record.value) if record.value is not None else 0
+            size = len(record.value or b"") + len(record.key or b"")
+            for name, value in record.headers:
+                size += len(name) + len(value or b"")
             in_flight[record.offset] = size
             self.in_flight_bytes += size
         self.accepted[batch.source] = batch.end

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from streams.core.facts import Accepted, AttemptStarted, RetryScheduled, Succeeded
 from streams.core.lifecycle import PARK_MS
 from streams.core.model import FunctionDestination, KafkaDestination, Outcome
@@ -364,12 +366,13 @@ async def test_drift_shows_an_invocation_that_was_lost() -> None:
     assert bench.partition.drift() == 1
 
 
-async def test_reading_pauses_while_too_many_bytes_are_in_flight() -> None:
+@pytest.mark.parametrize(("event", "headers"), [(b'"' + b"x" * 99 + b'"', {}), (b"1", {"x": "y" * 99})])
+async def test_reading_pauses_while_too_many_bytes_are_in_flight(event: bytes, headers: dict[str, str]) -> None:
     gate = Gate()
     bench = Bench(gate)
     bench.partition.in_flight_bytes_max = 100
 
-    bench.produce(b'"' + b"x" * 99 + b'"', function="f")
+    bench.produce(event, function="f", **headers)
     await bench.settled()
     assert bench.owner.paused
 
