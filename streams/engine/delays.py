@@ -56,6 +56,10 @@ class TierQueue:
         """Those that belong to request *key*."""
         return [record for record in self._held if record.key == key]
 
+    def waits_until_ms(self) -> int:
+        """When the first of them is due; 0 without any."""
+        return _wake_at_ms(self._held[0]) if self._held else 0
+
     async def add(self, records: Sequence[SourceRecord], end: int) -> None:
         """Hold *records*, which were read up to offset *end*; deliver what is due."""
         self._held.extend(records)

@@ -45,6 +45,8 @@ FINISH_EVERY_S = 2.0
 """So often we look for transactions to finish, while there may be some."""
 KNOWN_FOR_S = 86_400.0
 """So often at least a worker with partitions commits (transactional.id.expiration.ms is seven days)."""
+CLOCKS_DIFFER_MS = 60_000
+"""The clocks of two workers differ by less."""
 REVOKE_DRAIN_S = 3.0
 """A revocation waits for what is in flight: whatever ends in time is not run again by the next owner. The whole group
 waits with us, so not for long attempts, which are in the journal, and not longer than this when nothing ends."""
@@ -208,6 +210,8 @@ class Engine:
 
     def forget_ended(self) -> None:
         """Forget finished requests that are old or too many."""
+        for queue in self.queues.values():
+            _bound_reading(queue)
         before_ms = self.now_ms() - int(self.settings.terminal_retention_s * 1000)
         for partition in self.partitions.values():
             partition.forget_ended(before_ms, self.settings.terminal_max)
@@ -334,6 +338,7 @@ class Engine:
         self.partitions.update((partition.number, partition) for partition in new)
         self._fresh += new
         for partition in new:
+            partition.acquired_at_ms = self.now_ms()
             _check_offsets(partition)  # not earlier: a new owner may have been at work already
             _check_waiting(partition)
         for queue in self.queues.values():
@@ -433,6 +438,15 @@ def whole_numbers(assigned: Iterable[TopicPartition], sources: Collection[str]) 
             "partitions %s are left alone: other workers, of another version, have some of their topics", partly
         )
     return counts.keys() - set(partly)
+
+
+def _bound_reading(queue: TierQueue) -> None:
+    """Earlier owners have read their tiers as far as records were due, and no further. Without that, nothing that had
+    ended could be forgotten after a takeover before the longest tier has turned over, after half an hour.
+    """
+    partition, source = queue.partition, queue.source
+    if partition.requests.is_unsure and queue.waits_until_ms() > partition.acquired_at_ms + CLOCKS_DIFFER_MS:
+        partition.requests.read_at_most(source, partition.accepted[source])
 
 
 def _check_waiting(partition: Partition) -> None:

@@ -122,6 +122,7 @@ class Partition:
         """What the group has committed, by source."""
         self.last_at_start: dict[TopicPartition, int] = {}
         """High watermark when the partition was acquired, by source."""
+        self.acquired_at_ms = 0
         self.in_flight: dict[TopicPartition, dict[int, int]] = {source: {} for source in self.sources}
         """Offsets accepted and not finished, in order, with their records' sizes, by source."""
         self.in_flight_count = 0

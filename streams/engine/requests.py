@@ -31,6 +31,8 @@ class Requests:
         """So many of all that ever ended here are settled."""
         self._marker: tuple[int, dict[TopicPartition, int]] | None = None
         """So many had ended when reading stood at these offsets."""
+        self.is_unsure = False
+        """It is not known for sure how far earlier owners have read."""
 
     def restore(self, table: Mapping[bytes, bytes], reading_at: Mapping[TopicPartition, int]) -> None:
         """Fill from *table* in the order of its last changes; *reading_at*: no record beyond was ever read."""
@@ -45,6 +47,13 @@ class Requests:
         self.waiting = PackedStates(waiting)
         self._ended_count = len(self.ended)
         self._marker = (self._ended_count, dict(reading_at))
+        self.is_unsure = True
+
+    def read_at_most(self, source: TopicPartition, offset: int) -> None:
+        """No earlier owner has read beyond *offset* of *source*."""
+        if self.is_unsure and self._marker is not None:
+            _, offsets = self._marker
+            offsets[source] = min(offsets[source], offset)
 
     def get(self, key: bytes) -> bytes | None:
         return self.ended.get(key) or self.waiting.get(key) or self.journaled.get(key)
@@ -96,6 +105,7 @@ class Requests:
             if any(committed[source] < offset for source, offset in offsets.items()):
                 return
             self._settled_count = ended_count
+            self.is_unsure = False
         self._marker = (self._ended_count, dict(reading_at))
 
     def __len__(self) -> int:

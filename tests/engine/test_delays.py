@@ -8,6 +8,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from streams.engine.delays import TierQueue
+from streams.engine.engine import CLOCKS_DIFFER_MS, _bound_reading
 from streams.engine.partition import Batch
 
 from .support import START_MS, TOPICS, Bench, Record
@@ -98,3 +99,16 @@ async def test_a_timer_stands_at_the_head(tier: Tier) -> None:
     tier.has_delivered.clear()
     await tier.has_delivered.wait()
     assert tier.delivered == [0, 1]
+
+
+@pytest.mark.parametrize(("later_ms", "offset"), [(0, 4), (1, 0)])
+async def test_nobody_has_read_a_tier_beyond_what_was_due(tier: Tier, later_ms: int, offset: int) -> None:
+    """A million wait for half an hour: what has ended since a takeover is forgotten all the same."""
+    partition = tier.bench.partition
+    partition.requests.restore({}, {TIER: 4})
+    partition.acquired_at_ms = START_MS + 1000 - CLOCKS_DIFFER_MS - later_ms
+    await tier.add(4)
+
+    _bound_reading(tier.queue)
+
+    assert partition.requests._marker == (0, {TIER: offset})

@@ -46,6 +46,25 @@ def test_the_finished_are_forgotten_in_the_order_in_which_they_ended() -> None:
     assert [key for key, _ in requests.items()] == [b"c"]
 
 
+def test_what_was_restored_is_not_forgotten_before_all_that_was_read_is_committed() -> None:
+    requests = Requests()
+    requests.restore({b"a": ended(0)}, {SOURCE: 9})
+    assert requests.evict(2, 10, {SOURCE: 3}, {SOURCE: 8}) == [], "its record may come again"
+    assert requests.evict(2, 10, {SOURCE: 9}, {SOURCE: 9}) == [b"a"]
+
+
+def test_what_no_earlier_owner_can_have_read_need_not_be_waited_for() -> None:
+    requests = Requests()
+    requests.restore({b"a": ended(0)}, {SOURCE: 9})
+    requests.read_at_most(SOURCE, 3)
+    assert requests.evict(2, 10, {SOURCE: 3}, {SOURCE: 2}) == []
+    assert requests.evict(2, 10, {SOURCE: 3}, {SOURCE: 3}) == [b"a"]
+
+    requests.put(b"b", ended(0), over=True)
+    requests.read_at_most(SOURCE, 0)  # what is read since then is known for sure
+    assert requests.evict(2, 10, {SOURCE: 3}, {SOURCE: 2}) == []
+
+
 def test_a_state_of_another_size_does_not_harm_its_neighbours() -> None:
     requests = Requests()
     requests.restore({b"damaged": WAITING[: PACKED_BYTES - 3], b"fine": WAITING}, {})
