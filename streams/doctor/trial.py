@@ -278,11 +278,17 @@ async def _run(trial: Trial, plan: tuple[Strike, ...]) -> None:
         trial.crew.start(number)
     await trial.crew.ready(*range(start))
     acting = asyncio.create_task(_act(trial, plan))
+    loading = asyncio.create_task(trial.load.run(lambda: not acting.done()))
     try:
-        await trial.load.run(lambda: not acting.done())
+        await asyncio.wait((acting, loading), return_when=asyncio.FIRST_COMPLETED)
+        if acting.done():
+            acting.result()  # without a broker, say, the load would never end
+        await loading
         await acting
     finally:
-        acting.cancel()
+        for task in (acting, loading):
+            task.cancel()
+        await asyncio.gather(acting, loading, return_exceptions=True)
     await trial.watch.all_ended(lambda: trial.load.acknowledged)
 
 
