@@ -22,9 +22,11 @@ LOOK_S = 0.1
 """The supervisor looks so often."""
 STOP_S = 25.0
 """A worker that was told to stop is killed after that. It may take `drain_s`, and a last commit."""
-FAILED_STARTS_MAX = 40
-"""So many lives in a row that never came to work mean that something is wrong with the set-up. (A broker that is away
-for minutes ends one every ten seconds.)"""
+FAILING_MAX_S = 300.0
+"""A place whose workers have ended for so long before they came to work: something is wrong with the set-up. (A broker
+that dies again and again is away for minutes.)"""
+RESTART_PAUSE_S = 1.0
+"""After such an end the next one is started so much later."""
 LOG_LINES_SHOWN = 25
 _ANSWER = ClientTimeout(total=2.0)
 _EXIT_CONFIGURATION = 2
@@ -49,7 +51,8 @@ class Slot:
     is_doomed: bool = False
     """We have ended it ourselves, or told it to die: its end is no surprise."""
     starts: int = 0
-    failed_starts: int = 0
+    failing_since: float | None = None
+    """Since when no worker here has come to work (`time.monotonic`)."""
     start_at: float = 0.0
     """Not to be started again before (`time.monotonic`)."""
 
@@ -88,6 +91,8 @@ class Crew:
     def start(self, number: int, **environment: str) -> None:
         """Start a worker; *environment* is for this process only."""
         slot = self.slots[number]
+        if _was_ready(slot):
+            slot.failing_since = None
         slot.is_wanted, slot.is_doomed = True, False
         slot.starts += 1
         slot.http_port = free_port()
@@ -152,11 +157,19 @@ class Crew:
         if not slot.is_doomed:
             self.exits.append(Exit(slot.number, process.exit_code, self.end_of(slot, process.exit_code)))
             slot.is_doomed = True
-            slot.failed_starts = 0 if _was_ready(slot) else slot.failed_starts + 1
-            if process.exit_code == _EXIT_CONFIGURATION or slot.failed_starts > FAILED_STARTS_MAX:
+            if process.exit_code == _EXIT_CONFIGURATION or self._has_failed(slot):
                 raise CrewFailed(f"a worker ended with exit code {process.exit_code}:\n{self.log_end(slot)}")
         if slot.is_wanted and time.monotonic() >= slot.start_at:
             self.start(slot.number)
+
+    def _has_failed(self, slot: Slot) -> bool:
+        """Whether workers here end without coming to work, and have done so for too long."""
+        if _was_ready(slot):
+            return False
+        now = time.monotonic()
+        slot.failing_since = slot.failing_since or now
+        slot.start_at = max(slot.start_at, now + RESTART_PAUSE_S)
+        return now - slot.failing_since > FAILING_MAX_S
 
     async def ready(self, *numbers: int, within_s: float = 180.0) -> None:
         """Wait until these workers have partitions and know their state. Raises `CrewFailed`."""
