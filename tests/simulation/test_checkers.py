@@ -23,7 +23,7 @@ from streams.engine.commits import Committer
 from streams.engine.deliveries import Deliveries
 from streams.engine.processor import Processor
 from streams.engine.requests import Requests
-from streams.engine.transaction import Output, Position
+from streams.engine.transaction import Output, Position, Refusal
 from streams.engine.work import Work
 from streams.laws import LAWS
 
@@ -144,7 +144,7 @@ class LosesCount(Requests):
 class DeliversNothing(NumberedPartition):
     """What goes to topics that are not ours is left out."""
 
-    def emit_to(self, target: TopicPartition, key: bytes | None, value: bytes, headers: Any) -> None:
+    def emit_to(self, target: TopicPartition, key: bytes, value: bytes, headers: Any, refused: Refusal) -> None:
         """Nothing."""
 
 
