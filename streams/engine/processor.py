@@ -23,7 +23,7 @@ from streams.codec.errors import AvroError, InputRejected, SchemaNeeded
 from streams.codec.registry import Registry
 from streams.codec.retry import Waiting, read_retry, woken_later
 from streams.codec.state import is_cancelled, unpack
-from streams.core.lifecycle import Accept, Report, Start, State
+from streams.core.lifecycle import Accept, Report, Start
 from streams.core.model import Function, Outcome
 from streams.core.routing import routes
 from streams.core.tiers import wake_at_ms
@@ -168,31 +168,18 @@ class Processor:
         # The table decides what is old news; the record has what the table does not keep: the last outcome.
         state = replace(unpack(packed), last=waiting.state.last)
         try:
-            self._wake_known(waiting, state, is_cancelled(packed), partition, source, record, now_ms)
+            if is_cancelled(packed):
+                self.cancels.wake(waiting, state, partition, source, record, now_ms)
+            elif partition.is_busy(key) or state.is_over or state.attempt != waiting.state.attempt:
+                partition.finish(source, record.offset)
+            elif state.due_at_ms > now_ms:
+                self.hand_on(partition, key, record, state.due_at_ms, now_ms)
+                partition.finish(source, record.offset)
+            else:
+                self._try_again(Waiting(waiting.invocation, state, waiting.origin), partition, source, record, now_ms)
         except InputRejected as rejected:  # its cloud is configured otherwise now, so that nobody knows its function
             self.effects.reject(partition, record, rejected.reason, rejected.message, accepted=key)
             partition.finish(source, record.offset)
-
-    def _wake_known(
-        self,
-        waiting: Waiting,
-        state: State,
-        cancelled: bool,
-        partition: Partition,
-        source: TopicPartition,
-        record: SourceRecord,
-        now_ms: int,
-    ) -> None:
-        key = waiting.invocation.request_id.encode()
-        if cancelled:
-            self.cancels.wake(waiting, state, partition, source, record, now_ms)
-        elif partition.is_busy(key) or state.is_over or state.attempt != waiting.state.attempt:
-            partition.finish(source, record.offset)
-        elif state.due_at_ms > now_ms:
-            self.hand_on(partition, key, record, state.due_at_ms, now_ms)
-            partition.finish(source, record.offset)
-        else:
-            self._try_again(Waiting(waiting.invocation, state, waiting.origin), partition, source, record, now_ms)
 
     def hand_on(self, partition: Partition, key: bytes, record: SourceRecord, due_at_ms: int, now_ms: int) -> None:
         """Write *record* to the next tier in which it waits until *due_at_ms*."""
@@ -356,7 +343,7 @@ class Processor:
         try:
             outcome = await run(call) if run is not None else _MISSING
         except asyncio.CancelledError as error:
-            if partition.closed or work.cut or partition.owner.has_drained:
+            if _is_moot(work):
                 raise
             outcome = work.prepared.provider.failed(raised(error), invocation.request_id)  # none of us has cancelled it
         reach("after-run")
@@ -383,10 +370,13 @@ class Processor:
 
 def _may_start(work: Work) -> bool:
     """Whether the attempt of *work*, which has waited for its turn, may still begin."""
-    partition, policy = work.partition, work.prepared.function.policy
-    if partition.closed or work.cut or partition.owner.has_drained:
-        return False
-    return partition.owner.now_ms() < work.invocation.accepted_at_ms + policy.age_max_ms
+    expires_at_ms = work.invocation.accepted_at_ms + work.prepared.function.policy.age_max_ms
+    return not _is_moot(work) and work.partition.owner.now_ms() < expires_at_ms
+
+
+def _is_moot(work: Work) -> bool:
+    """Whether another worker runs the attempt of *work*, or nobody is to."""
+    return work.partition.closed or work.cut or work.partition.owner.has_drained
 
 
 def _part_of(reserved: int | None, share: float) -> int | None:
