@@ -163,7 +163,7 @@ class Cancels:
 
     def _end(self, work: Work, now_ms: int, record_to_come: bool = False) -> None:
         work.apply(Cancel(now_ms))
-        self._processor.effects.settle(work, now_ms, record_to_come)
+        self._processor.effects.settle(((work, now_ms),), record_to_come)
 
 
 def _held(partition: Partition, key: bytes, state: State) -> Waiting | None:

@@ -122,7 +122,7 @@ class Careful:
         now_ms = work.partition.owner.now_ms()
         waiting = replace(work.state, status="waiting", due_at_ms=now_ms) if work.state is not None else None
         if _may_start(work, waiting, now_ms):
-            await self._processor.attempt(work, event)
+            await self._processor.attempts.make(work, event)
         else:
             work.end()
             self.ended(work)
@@ -261,7 +261,7 @@ class Careful:
         log.error("invocation %s killed the worker in attempt %d", key.decode(), state.attempt)
         work.state = replace(state, status="running")
         work.begin(now_ms)
-        self._processor.report(work, _crashed(work))
+        self._processor.report(((work, _crashed(work), now_ms),))
 
 
 def _suspicion(work: Work) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -27,7 +27,7 @@ from streams.core.lifecycle import Accept, Report, Start
 from streams.core.model import Function, Outcome
 from streams.core.routing import routes
 from streams.core.tiers import wake_at_ms
-from streams.engine.attempts import Attempts
+from streams.engine.attempts import Attempts, EndedAttempt
 from streams.engine.cancels import Cancels
 from streams.engine.careful import Careful
 from streams.engine.crashpoints import reach
@@ -65,7 +65,7 @@ class Processor:
         self.careful = Careful(self)
         self.cancels = Cancels(self)
         self._deliveries = Deliveries(effects, send, lambda: self.functions)
-        self._attempts = Attempts(self.attempt)
+        self.attempts = Attempts(self._run, self.report)
         self._invokers = invokers
         self._registry = registry
         self._long_max = long_max  # journaled attempts of one function before more of its invocations are parked
@@ -312,7 +312,7 @@ class Processor:
         if state.status == "running":
             self._start(work, event, now_ms)
         else:
-            self.effects.settle(work, now_ms)
+            self.effects.settle(((work, now_ms),))
 
     def _is_full(self, prepared: Prepared) -> bool:
         """Whether no more of it may start, for reasons of ours."""
@@ -321,10 +321,10 @@ class Processor:
     def _start(self, work: Work, event: object, now_ms: int) -> None:
         work.begin(now_ms)
         if not self.careful.starts(work, event):
-            self._attempts.start(work, event)
+            self.attempts.start(work, event)
 
-    async def attempt(self, work: Work, event: object) -> None:
-        """Run the function once and write down what came of it."""
+    async def _run(self, work: Work, event: object) -> Outcome | None:
+        """Run the function once. None: what came of it is for another worker to find out, or for nobody."""
         invocation, run, state = work.invocation, work.prepared.run, work.state
         assert state is not None
         call = Call(
@@ -338,7 +338,7 @@ class Processor:
         )
         partition = work.partition
         if partition.owner.has_drained:
-            return  # the next owner runs it
+            return None  # the next owner runs it
         reach("before-run")
         try:
             outcome = await run(call) if run is not None else _MISSING
@@ -348,23 +348,23 @@ class Processor:
             outcome = work.prepared.provider.failed(raised(error), invocation.request_id)  # none of us has cancelled it
         reach("after-run")
         if partition.closed or work.cut:
-            return  # another worker owns the partition now, and runs this attempt again; or it is cancelled
+            return None  # another worker owns the partition now, and runs this attempt again; or it is cancelled
         if outcome is NOT_STARTED and partition.owner.has_drained:
-            return
-        self.report(work, outcome)
+            return None
+        return outcome
 
-    def report(self, work: Work, outcome: Outcome) -> None:
-        """The attempt under way ended with *outcome*."""
-        assert work.state is not None
-        work.end()
-        self.careful.ended(work)
-        now_ms = work.partition.owner.now_ms()
-        if outcome.kind == "returned":
-            state = work.succeed(now_ms, outcome)
-        else:
-            state = work.apply(Report(work.state.attempt, now_ms, outcome))
-        self.effects.settle(work, now_ms)
-        if state.status == "waiting":
+    def report(self, ended: Sequence[EndedAttempt]) -> None:
+        """Write down what came of these attempts."""
+        for work, outcome, at_ms in ended:
+            assert work.state is not None
+            work.end()
+            self.careful.ended(work)
+            if outcome.kind == "returned":
+                work.succeed(at_ms, outcome)
+            else:
+                work.apply(Report(work.state.attempt, at_ms, outcome))
+        self.effects.settle([(work, at_ms) for work, _, at_ms in ended])
+        if any(work.state is not None and work.state.status == "waiting" for work, _, _ in ended):
             reach("during-schedule")
 
 

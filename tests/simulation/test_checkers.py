@@ -162,9 +162,9 @@ class AcquiresWhileStopping(SimulatedEngine):
     has_drained = property(lambda self: False, lambda self, value: None)
 
 
-async def _imagines(processor: Processor, work: Work, event: object) -> None:
-    """As `Processor.attempt`, but no function runs."""
-    processor.report(work, Outcome("returned", 200, b"{}"))
+async def _imagines(processor: Processor, work: Work, event: object) -> Outcome:
+    """As `Processor._run`, but no function runs."""
+    return Outcome("returned", 200, b"{}")
 
 
 def _gives_up(deliveries: Deliveries, item: Any, later: Delivery) -> None:
@@ -332,7 +332,7 @@ class Patch:
 
 
 PATCHES = (
-    Patch(Variant("imagines", ("L3",), _calm), "streams.engine.processor.Processor.attempt", _imagines),
+    Patch(Variant("imagines", ("L3",), _calm), "streams.engine.processor.Processor._run", _imagines),
     Patch(Variant("forgets-executions", ("L4",), _calm), "streams.engine.processor.unpack", _forgets_executions),
     Patch(Variant("gives-up", ("L8",), _served), "streams.engine.deliveries.Deliveries._put_off", _gives_up),
     Patch(
