@@ -34,6 +34,7 @@ GATE_RATE = 0.5
 """The gate's load, as a part of what the contender did in W1."""
 GATE_RATE_BOUNDS = (100.0, 5_000.0)
 KILLS, KILLS_QUICK = 5, 2
+WARM_UP = ("W1", "W6-1000-p32")
 
 
 class _Group(click.Group):
@@ -198,6 +199,9 @@ class Run:
             for contender in present
             if workload.name in contender.workloads
         ]
+        on_kafka = [contender for contender in present if not contender.is_on_redis]
+        if on_kafka and not self.quick:
+            self._warm_up(site, on_kafka[0])
         total, began = len(work) + (len(present) if self.kills else 0), time.monotonic()
         for done, (repeat, workload, contender) in enumerate(work, 1):
             self._say(done, total, began, f"{workload.name} {contender.name}, {repeat} of {self.repeat}")
@@ -205,6 +209,13 @@ class Run:
         for done, contender in enumerate(present if self.kills else (), len(work) + 1):
             self._say(done, total, began, f"kill -9 {contender.name}")
             self._pass_gate(site, contender)
+
+    def _warm_up(self, site: Site, contender: Contender) -> None:
+        """Let the broker be compiled before anything counts: it takes half of a machine while that goes on."""
+        for name in WARM_UP:
+            click.echo(f"Warming up: {name} {contender.name}", err=True)
+            with contextlib.suppress(MeasurementFailed, KafkaException, RuntimeError, TimeoutError):
+                measure(site, contender, WORKLOADS[name], quick=True, scale=self.scale, half_rate=lambda: 0.0)
 
     def _skips(self, contender: Contender, site: Site) -> bool:
         missing = contender.missing()
@@ -292,7 +303,7 @@ def _in_short(figures: Mapping[str, float]) -> str:
 @contextlib.contextmanager
 def _site(broker: str | None, seed: int, contenders: Iterable[Contender]) -> Iterator[Site]:
     with contextlib.ExitStack() as stack:
-        address = broker or stack.enter_context(Broker(ephemeral=True)).bootstrap
+        address = broker or stack.enter_context(Broker(ephemeral=True, lasts=True)).bootstrap
         redis = None
         if any(contender.is_on_redis and contender.missing() is None for contender in contenders):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streams-benchmark-redis-")))

@@ -56,7 +56,7 @@ def run_doctor(request: Request) -> Report:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
         broker = None
         if request.settings is None:
-            broker, settings = _own_cluster(stack)
+            broker, settings = _own_cluster(stack, lasts=request.options.full)
         else:
             settings = request.settings
         settings = _apart(settings, stack)
@@ -146,11 +146,11 @@ def _cleaning_up() -> Iterator[ExitStack]:
                 signal.signal(number, handler)
 
 
-def _own_cluster(stack: ExitStack) -> tuple[Broker, Settings]:
+def _own_cluster(stack: ExitStack, lasts: bool) -> tuple[Broker, Settings]:
     """Start a broker that is gone afterwards. The environment's settings are for another one: they are dropped."""
     for name in [name for name in os.environ if name.startswith("STREAMS_")]:
         del os.environ[name]
-    broker = Broker(ephemeral=True)
+    broker = Broker(ephemeral=True, lasts=lasts)
     stack.callback(broker.stop)
     _say("Starting Kafka")
     broker.start()

@@ -93,14 +93,14 @@ appender.console.layout.pattern = %d{ISO8601} %-5p %m (%c{1})%n
 """
 
 JVM_FLAGS = (
-    # Quick to start and small, which is what counts on a developer's machine.
     "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
     "-Dlog4j2.configurationFile=log4j2.properties",
     # Kafka's compression libraries do both; without these, Java 25 warns about each.
     "--enable-native-access=ALL-UNNAMED",
     "--sun-misc-unsafe-memory-access=allow",
 )
+SHORT_LIVED = ("-XX:TieredStopAtLevel=1",)
+"""Only the quick compiler: ready a second earlier with 3 s less CPU; under load it needs twice as much from then on."""
 
 
 def server_properties(*, port: int, controller_port: int) -> str:
@@ -160,7 +160,8 @@ class Broker:
 
     *state* is the state folder (default: `state_folder(os.environ)`); topics and offsets there outlive the broker.
     An *ephemeral* broker has a temporary folder instead, gone after stop(). Without a *port* a free one is chosen at
-    the first start, and kept. *heap_mb* is the JVM's heap. *quiet* suppresses the progress of the first download.
+    the first start, and kept. *heap_mb* is the JVM's heap. *quiet* suppresses the progress of the first download. One
+    that *lasts* for more than a few minutes is compiled for that.
     """
 
     def __init__(
@@ -170,6 +171,7 @@ class Broker:
         port: int | None = None,
         heap_mb: int = HEAP_MB,
         ephemeral: bool = False,
+        lasts: bool = False,
         quiet: bool = False,
     ) -> None:
         if ephemeral and state is not None:
@@ -178,7 +180,7 @@ class Broker:
         """Where this broker keeps everything."""
         self._ephemeral = ephemeral
         self._port = port
-        self._heap_mb = heap_mb
+        self._java_flags = (f"-Xmx{heap_mb}m", *JVM_FLAGS, *(() if lasts else SHORT_LIVED))
         self._quiet = quiet
         self._process: ChildProcess | None = None
 
@@ -218,7 +220,7 @@ class Broker:
             if self._port is not None:
                 self._refuse_used_port(self._port)
             paths = jars.fetch(jars.locked_jars(), jars.cache_folder(os.environ), quiet=self._quiet)
-            java = [_java(), f"-Xmx{self._heap_mb}m", *JVM_FLAGS, "-cp", os.pathsep.join(map(str, paths))]
+            java = [_java(), *self._java_flags, "-cp", os.pathsep.join(map(str, paths))]
             (self.folder / "log4j2.properties").write_text(LOG_SETTINGS)
             atexit.register(self.stop)
             try:

@@ -30,7 +30,7 @@ def broker(port: int, state: Path | None, reset: bool, heap_mb: int, quiet: bool
     One node, reachable from this machine only; nothing but Python is needed. The first start downloads Kafka (45 MB).
     Topics and offsets are kept for the next start.
     """
-    kafka = Broker(state, port=port, heap_mb=heap_mb, quiet=quiet)
+    kafka = Broker(state, port=port, heap_mb=heap_mb, lasts=True, quiet=quiet)
     with _errors_as_exit_codes(), _terminated_like_interrupted():
         if reset and kafka.reset():
             _say(quiet, f"Deleted what was in {kafka.folder}.")

@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 from kafka.support import new_id
 from streams.cluster import Cluster
 from streams.local import jars
-from streams.local.broker import HOST, JVM_FLAGS, Broker, _java, free_port, is_ready
+from streams.local.broker import HOST, JVM_FLAGS, SHORT_LIVED, Broker, _java, free_port, is_ready
 from streams.local.process import ChildProcess
 from streams.settings import Settings
 
@@ -34,6 +34,7 @@ def second(first: Broker, tmp_path: Path) -> Iterator[ChildProcess]:
     java = [
         _java(),
         *JVM_FLAGS,
+        *SHORT_LIVED,
         "-cp",
         os.pathsep.join(map(str, jars.fetch(jars.locked_jars(), jars.cache_folder(os.environ)))),
     ]
