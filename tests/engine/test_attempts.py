@@ -9,9 +9,10 @@ import pytest
 
 from streams.core.facts import AttemptFailed, Succeeded
 from streams.core.model import Outcome
+from streams.engine.attempts import TOGETHER_MAX
 from streams.invokers import Call
 
-from .support import Bench
+from .support import START_MS, Bench
 from .test_processor import Gate, succeed
 
 
@@ -77,6 +78,37 @@ async def test_once_it_has_waited_every_attempt_of_a_function_has_a_task_of_its_
 
     assert len(ended(bench)) == 5
     assert len(set(tasks)) == 5
+
+
+async def test_those_that_end_in_one_turn_are_written_down_in_order_each_with_its_own_time() -> None:
+    async def handler(call: Call) -> Outcome:
+        bench.owner.time_ms += 1
+        return await succeed(call)
+
+    bench = Bench(handler)
+    request_ids = [f"{number:03}" for number in range(2 * TOGETHER_MAX + 1)]
+    produce(bench, *request_ids)
+    await bench.settled()
+
+    assert ended(bench) == [request_id.encode() for request_id in request_ids]
+    times = [fact.at_ms for fact in bench.facts() if isinstance(fact, Succeeded)]
+    assert times == [START_MS + 1 + number for number in range(len(request_ids))]
+    assert bench.partition.in_flight_count == 0
+
+
+async def test_those_that_have_ended_are_written_down_before_one_is_waited_for() -> None:
+    gate = Gate()
+
+    async def handler(call: Call) -> Outcome:
+        return await (gate(call) if call.request_id == "b" else succeed(call))
+
+    bench = Bench(handler)
+    produce(bench, "a", "b")
+    await asyncio.sleep(0)
+
+    assert ended(bench) == [b"a"]
+    gate.open.set()
+    await bench.settled()
 
 
 async def test_what_an_attempt_sets_in_its_context_is_its_own() -> None:
@@ -148,6 +180,16 @@ async def test_a_cancellation_out_of_nowhere_is_an_error_of_the_function(waits: 
     assert ended(bench) == [b"a", b"c"]
     [failed] = [fact for fact in bench.facts() if isinstance(fact, AttemptFailed)]
     assert failed.outcome.error_type == "CancelledError"
+
+
+async def test_a_fault_of_ours_in_writing_it_down_is_reported() -> None:
+    bench = Bench(succeed)
+    bench.processor.effects.topics = None  # type: ignore[assignment]
+    produce(bench, "a", "b")
+    await bench.settled()
+
+    assert [type(error) for error in bench.owner.failures] == [AttributeError]
+    assert ended(bench) == []
 
 
 async def test_a_fault_of_ours_after_a_wait_is_reported() -> None:
