@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,9 @@ from aiokafka import TopicPartition
 from streams.core.model import KafkaDestination
 from streams.engine.commits import Committer
 from streams.engine.effects import SHUT_MS
+from streams.engine.engine import Engine
 from streams.engine.transaction import Member, Outputs, Position, Refused
+from streams.settings import Settings
 
 from .support import TOPICS, Bench, function
 from .test_processor import succeed
@@ -45,6 +48,30 @@ async def test_what_has_finished_without_a_trace_makes_room_although_no_offset_m
 
     assert (before, bench.partition.uncommitted_count) == (2, 0)
     assert transactions.count == 0
+
+
+async def test_a_worker_without_work_commits_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else Kafka forgets who it is after a week (transactional.id.expiration.ms)."""
+    monkeypatch.setattr("streams.engine.engine.KNOWN_FOR_S", 0.0)
+    committed: asyncio.Queue[Mapping[TopicPartition, Position]] = asyncio.Queue()
+
+    class Quiet(Transactions):
+        async def commit(self, outputs: Outputs, offsets: Mapping[TopicPartition, Position], member: Member) -> None:
+            committed.put_nowait(offsets)
+
+    engine = Engine(Settings(), token="token")
+    engine.committer.transactions = Quiet()
+    engine.committer.member = Member(1, "me", None)
+    engine.partitions[0] = partition = Bench(succeed).partition
+    partition.stable = {source: Position(0, "token") for source in partition.sources}
+    engine.background(engine.committer.run())
+    engine.background(engine._stay_known())
+
+    for _ in range(2):
+        offsets = await asyncio.wait_for(committed.get(), 10)
+        assert offsets == {source: Position(0, "token") for source in partition.sources}
+    for task in engine._background:
+        task.cancel()
 
 
 class Refuses:
