@@ -100,7 +100,7 @@ JVM_FLAGS = (
     "--sun-misc-unsafe-memory-access=allow",
 )
 SHORT_LIVED = ("-XX:TieredStopAtLevel=1",)
-"""Only the quick compiler: ready a second earlier with 3 s less CPU; under load it needs twice as much from then on."""
+"""Only the quick compiler: ready a second earlier, with 3 s less CPU; under load a transaction takes twice as long."""
 
 
 def server_properties(*, port: int, controller_port: int) -> str:
