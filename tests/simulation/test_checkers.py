@@ -6,7 +6,7 @@ is must be in order: so it is the protection that makes the difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -21,6 +21,7 @@ from streams.core.lifecycle import Start
 from streams.core.model import Delivery, Outcome
 from streams.engine.commits import Committer
 from streams.engine.deliveries import Deliveries
+from streams.engine.effects import Effects
 from streams.engine.processor import Processor
 from streams.engine.requests import Requests
 from streams.engine.transaction import Output, Position, Refusal
@@ -165,6 +166,16 @@ class AcquiresWhileStopping(SimulatedEngine):
 async def _imagines(processor: Processor, work: Work, event: object) -> Outcome:
     """As `Processor._run`, but no function runs."""
     return Outcome("returned", 200, b"{}")
+
+
+_settle = Effects.settle
+
+
+def _settles_the_last(effects: Effects, settled: Sequence[tuple[Work, int]], record_to_come: bool = False) -> None:
+    """As `Effects.settle`, but of those that end together only the last leaves anything."""
+    for work, _ in settled[:-1]:
+        work.partition.finish(work.source, work.record.offset)
+    _settle(effects, settled[-1:], record_to_come)
 
 
 def _gives_up(deliveries: Deliveries, item: Any, later: Delivery) -> None:
@@ -334,6 +345,7 @@ class Patch:
 PATCHES = (
     Patch(Variant("imagines", ("L3",), _calm), "streams.engine.processor.Processor._run", _imagines),
     Patch(Variant("forgets-executions", ("L4",), _calm), "streams.engine.processor.unpack", _forgets_executions),
+    Patch(Variant("settles-the-last", ("L1",), _busy), "streams.engine.effects.Effects.settle", _settles_the_last),
     Patch(Variant("gives-up", ("L8",), _served), "streams.engine.deliveries.Deliveries._put_off", _gives_up),
     Patch(
         Variant("acknowledges-unsent", ("L8",), _dying_senders),
